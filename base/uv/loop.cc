@@ -1,0 +1,195 @@
+#include "base/uv/loop.h"
+
+#include <ctime>
+
+#include "base/check.h"
+#include "base/uv/tcp_stream.h"
+
+namespace outrider::uv {
+namespace {
+
+std::int64_t clock_nanos(clockid_t clock) {
+    timespec ts{};
+    ::clock_gettime(clock, &ts);
+    return static_cast<std::int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
+}
+
+}  // namespace
+
+Instant read_clock() { return Instant(Duration(clock_nanos(CLOCK_MONOTONIC))); }
+
+WallTime read_wall_clock() { return {clock_nanos(CLOCK_REALTIME) / 1000}; }
+
+std::string error_text(int uv_error) {
+    char buffer[128];
+    return uv_strerror_r(uv_error, buffer, sizeof buffer);
+}
+
+Loop::Loop()
+    : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrite<char[]>(kReadBuffer)) {
+    batch_.text = std::make_unique_for_overwrite<char[]>(kBatchText);
+    require(uv_loop_init(&loop_) == 0, "an event loop can be made");
+    loop_.data = this;
+    uv_timer_init(&loop_, &timer_);
+    uv_prepare_init(&loop_, &prepare_);
+    uv_check_init(&loop_, &check_);
+    require(uv_async_init(&loop_, &async_,
+                          [](uv_async_t* handle) {
+                              static_cast<Loop*>(handle->data)->run_tasks();
+                          }) == 0,
+            "an async handle can be made");
+    timer_.data = prepare_.data = check_.data = async_.data = this;
+    uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
+        auto& loop = *static_cast<Loop*>(handle->data);
+        loop.arm_timer();
+        loop.now_valid_ = false;  // the poll that follows may sleep
+    });
+    uv_check_start(&check_, [](uv_check_t* handle) {
+        auto& loop = *static_cast<Loop*>(handle->data);
+        if (loop.turn_end_) loop.turn_end_(loop.now());
+    });
+}
+
+Loop::~Loop() {
+    for (uv_handle_t* handle :
+         {reinterpret_cast<uv_handle_t*>(&timer_), reinterpret_cast<uv_handle_t*>(&prepare_),
+          reinterpret_cast<uv_handle_t*>(&check_), reinterpret_cast<uv_handle_t*>(&async_)}) {
+        uv_close(handle, nullptr);
+    }
+    uv_run(&loop_, UV_RUN_DEFAULT);
+    require(uv_loop_close(&loop_) == 0, "every handle is closed before its loop");
+}
+
+void Loop::run() {
+    while (!stopping_.load(std::memory_order_acquire)) uv_run(&loop_, UV_RUN_DEFAULT);
+}
+
+void Loop::stop() {
+    post([this] {
+        stopping_.store(true, std::memory_order_release);
+        uv_stop(&loop_);
+    });
+}
+
+void Loop::refresh_now() {
+    now_ = read_clock();
+    // The wall clock is only for logs and dates: its distance from the monotonic one is looked up ten times a second.
+    if (now_ - wall_checked_ > std::chrono::milliseconds(100)) {
+        wall_checked_ = now_;
+        wall_offset_nanos_ = clock_nanos(CLOCK_REALTIME) - now_.time_since_epoch().count();
+    }
+    wall_.unix_micros = (now_.time_since_epoch().count() + wall_offset_nanos_) / 1000;
+    now_valid_ = true;
+}
+
+void Loop::arm_timer() {
+    const auto wake = timers_.next_wakeup();
+    if (wake == armed_for_) return;
+    armed_for_ = wake;
+    if (!wake) {
+        uv_timer_stop(&timer_);
+        return;
+    }
+    now_valid_ = false;
+    const Duration wait = *wake - now();
+    // Rounded up, and against the time that libuv holds to be now.
+    const auto millis =
+        wait <= Duration(0) ? 0 : static_cast<std::uint64_t>((wait.count() + 999'999) / 1'000'000);
+    uv_update_time(&loop_);
+    uv_timer_start(
+        &timer_,
+        [](uv_timer_t* handle) {
+            auto& loop = *static_cast<Loop*>(handle->data);
+            loop.armed_for_.reset();
+            loop.now_valid_ = false;
+            const Event event(loop);
+            loop.timers_.advance(loop.now());
+        },
+        millis, 0);
+}
+
+class Loop::OneShot final : public Timer {
+ public:
+    OneShot(Loop& loop, std::function<void()> f) : loop_(loop), f_(std::move(f)) {}
+
+ private:
+    void on_timeout(Instant) override {
+        const auto self = std::move(loop_.one_shots_.at(this));
+        loop_.one_shots_.erase(this);
+        f_();
+    }
+    Loop& loop_;
+    std::function<void()> f_;
+};
+
+void Loop::after(Duration delay, std::function<void()> f) {
+    auto timer = std::make_unique<OneShot>(*this, std::move(f));
+    schedule(*timer, delay);
+    one_shots_.emplace(timer.get(), std::move(timer));
+}
+
+void Loop::post(std::function<void()> task) {
+    {
+        const std::lock_guard lock(tasks_mutex_);
+        tasks_.push_back(std::move(task));
+    }
+    uv_async_send(&async_);
+}
+
+void Loop::run_tasks() {
+    const Event event(*this);
+    {
+        const std::lock_guard lock(tasks_mutex_);
+        running_tasks_.swap(tasks_);
+    }
+    for (auto& task : running_tasks_) task();
+    running_tasks_.clear();
+}
+
+void Loop::flush_batch() {
+    TcpStream* owner = batch_.owner;
+    if (owner == nullptr) return;
+    batch_.owner = nullptr;
+    owner->send_batch({batch_.pieces.data(), batch_.piece_count}, batch_.bytes);
+    batch_.piece_count = 0;
+    batch_.bytes = 0;
+    batch_.text_used = 0;
+    if (!batch_.large.empty()) batch_.large.clear();
+}
+
+void Loop::finish_event() {
+    flush_batch();
+    // What a notified stream does may block or break others, or write.
+    for (std::size_t i = 0; i < to_notify_.size(); ++i) {
+        TcpStream* stream = to_notify_[i];
+        if (stream == nullptr) continue;
+        stream->notify_pending_ = false;
+        to_notify_[i] = nullptr;
+        stream->deliver_notices();
+        flush_batch();
+    }
+    to_notify_.clear();
+}
+
+void Loop::notify_later(TcpStream& stream) {
+    if (stream.notify_pending_) return;
+    stream.notify_pending_ = true;
+    to_notify_.push_back(&stream);
+}
+
+void Loop::forget(TcpStream& stream) {
+    if (batch_.owner == &stream) {
+        batch_.owner = nullptr;
+        batch_.piece_count = 0;
+        batch_.bytes = 0;
+        batch_.text_used = 0;
+        batch_.large.clear();
+    }
+    if (!stream.notify_pending_) return;
+    stream.notify_pending_ = false;
+    for (TcpStream*& entry : to_notify_) {
+        if (entry == &stream) entry = nullptr;
+    }
+}
+
+}  // namespace outrider::uv

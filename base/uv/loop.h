@@ -1,0 +1,145 @@
+// One event loop: time, deadlines, tasks from other threads, the shared read buffer and the write batch.
+//
+// Everything of one loop runs on the thread that calls run(); only post() and stop() may be called from others.
+//
+// The write batch. Writes of one event (a read callback, a timer) are collected and leave in one system call
+// when the event ends or when another stream writes: a head built here and a body still lying in the read
+// buffer go out together without being copied. Every callback from libuv runs inside a Loop::Event; when it
+// ends, the batch is flushed and the streams that were blocked or broken by it are told.
+//
+// Memory: the read buffer (128 KiB) and the batch's text (64 KiB) exist once a loop; idle connections hold neither.
+#pragma once
+
+#include <uv.h>
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/time.h"
+#include "base/timer_wheel.h"
+
+namespace outrider::uv {
+
+class TcpStream;
+
+// The process's clock of MonotonicTimeline; the only place besides Loop that reads it.
+Instant read_clock();
+WallTime read_wall_clock();
+
+class Loop {
+ public:
+    static constexpr std::size_t kReadBuffer = 128 * 1024;
+    static constexpr std::size_t kBatchText = 64 * 1024;
+    static constexpr std::size_t kBatchPieces = 64;
+
+    Loop();
+    ~Loop();
+    Loop(const Loop&) = delete;
+    Loop& operator=(const Loop&) = delete;
+
+    uv_loop_t* raw() { return &loop_; }
+
+    // Until stop(). Handles that are still open are closed by their owners before the Loop dies.
+    void run();
+    void stop();  // any thread
+
+    // The time of this turn of the loop: read once, when first asked for.
+    Instant now() {
+        if (!now_valid_) refresh_now();
+        return now_;
+    }
+    WallTime wall() {
+        if (!now_valid_) refresh_now();
+        return wall_;
+    }
+
+    TimerWheel& timers() { return timers_; }
+    void schedule(Timer& timer, Duration after) { timers_.schedule(timer, now() + after); }
+    void cancel(Timer& timer) { timers_.cancel(timer); }
+
+    // Runs `task` on the loop's thread. Any thread; tasks of one thread keep their order.
+    void post(std::function<void()> task);
+
+    // Runs once a turn after all events, for small housekeeping (log flushing). Must be cheap.
+    void on_turn_end(std::function<void(Instant)> hook) { turn_end_ = std::move(hook); }
+
+    // Runs `f` after `delay` on this loop, once. For rare things; connections have their own Timer.
+    void after(Duration delay, std::function<void()> f);
+
+    std::span<char> read_buffer() { return {read_buffer_.get(), kReadBuffer}; }
+
+    // Scope of one event: the outermost one flushes at its end.
+    class Event {
+     public:
+        explicit Event(Loop& loop) : loop_(loop) { ++loop_.event_depth_; }
+        ~Event() {
+            if (loop_.event_depth_ == 1) loop_.finish_event();
+            --loop_.event_depth_;
+        }
+        Event(const Event&) = delete;
+        Event& operator=(const Event&) = delete;
+
+     private:
+        Loop& loop_;
+    };
+
+ private:
+    friend class TcpStream;
+    class OneShot;
+
+    struct Batch {
+        TcpStream* owner = nullptr;
+        std::array<uv_buf_t, kBatchPieces> pieces{};
+        unsigned piece_count = 0;
+        std::size_t bytes = 0;
+        std::unique_ptr<char[]> text;
+        std::size_t text_used = 0;
+        std::vector<std::unique_ptr<char[]>> large;  // texts that do not fit
+    };
+
+    void refresh_now();
+    void finish_event();
+    void flush_batch();
+    void notify_later(TcpStream& stream);
+    void forget(TcpStream& stream);
+    void run_tasks();
+    void arm_timer();
+
+    uv_loop_t loop_{};
+    uv_timer_t timer_{};
+    uv_prepare_t prepare_{};
+    uv_check_t check_{};
+    uv_async_t async_{};
+    std::optional<Instant> armed_for_;
+    Instant now_{};
+    WallTime wall_{};
+    bool now_valid_ = false;
+    std::int64_t wall_offset_nanos_ = 0;
+    Instant wall_checked_{};
+    unsigned event_depth_ = 0;
+
+    TimerWheel timers_;
+    Batch batch_;
+    std::vector<TcpStream*> to_notify_;
+    std::unordered_map<Timer*, std::unique_ptr<Timer>> one_shots_;
+    std::unique_ptr<char[]> read_buffer_;
+    std::function<void(Instant)> turn_end_;
+
+    std::mutex tasks_mutex_;
+    std::vector<std::function<void()>> tasks_;
+    std::vector<std::function<void()>> running_tasks_;
+    std::atomic<bool> stopping_{false};
+};
+
+// An operating-system error number as a short text ("connection refused").
+std::string error_text(int uv_error);
+
+}  // namespace outrider::uv
