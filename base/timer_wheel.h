@@ -29,11 +29,12 @@ class Timer {
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
 
+    virtual ~Timer() { unlink(); }
+
     bool scheduled() const { return deadline_ != Instant::max(); }
     Instant deadline() const { return deadline_; }
 
  protected:
-    virtual ~Timer() { unlink(); }
     virtual void on_timeout(Instant now) = 0;
 
  private:
