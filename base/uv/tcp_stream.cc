@@ -1,10 +1,13 @@
 #include "base/uv/tcp_stream.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -317,6 +320,13 @@ void TcpStream::close(bool reset) {
     if (uv_is_closing(reinterpret_cast<uv_handle_t*>(&tcp_)) == 0) {
         uv_close(reinterpret_cast<uv_handle_t*>(&tcp_), closed);
     }
+}
+
+std::size_t TcpStream::unsent() const {
+    int in_kernel = 0;
+    if (::ioctl(fd(), SIOCOUTQ, &in_kernel) != 0) in_kernel = 0;
+    return uv_stream_get_write_queue_size(reinterpret_cast<const uv_stream_t*>(&tcp_)) +
+           static_cast<std::size_t>(in_kernel);
 }
 
 int TcpStream::fd() const {

@@ -63,6 +63,8 @@ class TcpStream {
     // Bytes kept because the kernel did not take them.
     std::size_t queued() const { return queued_; }
     bool blocked() const { return queued_ != 0; }
+    // Bytes that the peer has not acknowledged: kept here and in the kernel. A system call; not for every exchange.
+    std::size_t unsent() const;
     std::uint64_t bytes_written() const { return bytes_written_; }
 
     // Sends what is batched and queued, then FIN. Reading goes on.

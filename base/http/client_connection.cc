@@ -1,0 +1,216 @@
+#include "base/http/client_connection.h"
+
+#include "base/check.h"
+
+namespace outrider::http {
+
+namespace {
+constexpr std::uint8_t kInformationalMax = 16;  // 1xx responses before the final one
+}
+
+ClientConnection::ClientConnection(uv::Loop& loop, ClientOwner& owner, const ParserLimits& limits,
+                                   ParserScratch& scratch)
+    : TcpStream(loop), owner_(owner), parser_(Http1Parser::Side::kResponse, limits, scratch) {}
+
+void ClientConnection::open(const uv::SocketAddress& to, Duration connect_timeout) {
+    if (auto begun = connect(to); !begun) {
+        // Reported from the loop, so that nobody is called back from within open().
+        loop().schedule(*this, Duration(0));
+        return;
+    }
+    loop().schedule(*this, connect_timeout);
+}
+
+void ClientConnection::bind(ClientHandler& handler, const RequestOptions& options) {
+    require(handler_ == nullptr && !gone_, "a connection serves one exchange at a time");
+    handler_ = &handler;
+    ++uses_;
+    head_ = options.head;
+    upgrade_asked_ = options.upgrade_asked;
+    read_timeout_ = options.read_timeout;
+    request_begun_ = request_finished_ = response_begun_ = tunnel_ = false;
+    informational_ = 0;
+    parser_.reset(head_);
+    if (connected_ && paused_) resume_response();
+    if (connected_) loop().cancel(*this);
+}
+
+void ClientConnection::request_finished() {
+    request_begun_ = request_finished_ = true;
+    if (connected_ && read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+}
+
+void ClientConnection::abandon() {
+    handler_ = nullptr;
+    drop();
+}
+
+void ClientConnection::drop() {
+    if (gone_) return;
+    gone_ = true;
+    loop().cancel(*this);
+    owner_.on_connection_gone(*this);
+    close();
+}
+
+void ClientConnection::fail(ClientError error, const char* reason) {
+    if (gone_) return;
+    ClientHandler* handler = handler_;
+    handler_ = nullptr;
+    const ClientFailure failure{error, request_begun_, reused(), reason};
+    drop();
+    if (handler != nullptr) handler->on_failed(failure);
+}
+
+void ClientConnection::pause_response() {
+    if (paused_) return;
+    paused_ = true;
+    stop_reading();
+    loop().cancel(*this);  // it is we who do not read
+}
+
+void ClientConnection::resume_response() {
+    if (!paused_) return;
+    paused_ = false;
+    start_reading();
+    if (handler_ != nullptr && read_timeout_ != Duration(0) && !tunnel_) loop().schedule(*this, read_timeout_);
+}
+
+void ClientConnection::on_connected() {
+    connected_ = true;
+    loop().cancel(*this);
+    start_reading();
+    if (handler_ != nullptr) {
+        handler_->on_connected();
+        if (!gone_ && request_finished_ && read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+    } else {
+        drop();
+    }
+}
+
+void ClientConnection::on_read(std::string_view data) {
+    if (handler_ == nullptr) {
+        drop();  // bytes without a request are nobody's answer
+        return;
+    }
+    if (tunnel_) {
+        handler_->on_response_body({&data, 1});
+        return;
+    }
+    if (read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+    while (!gone_) {
+        const Step step = parser_.step(data);
+        data.remove_prefix(step.consumed);
+        switch (step.kind) {
+            case Step::Kind::kNeedMore: return;
+            case Step::Kind::kError: fail(ClientError::kProtocol, parser_.error_reason()); return;
+            case Step::Kind::kHead:
+                if (!on_head()) return;
+                break;
+            case Step::Kind::kBody: handler_->on_response_body(parser_.body()); break;
+            case Step::Kind::kEnd:
+                if (informational_ != 0 && !response_begun_) {
+                    parser_.reset(head_);
+                    break;
+                }
+                if (tunnel_) {
+                    if (!data.empty()) handler_->on_response_body({&data, 1});
+                    return;
+                }
+                finish_response(data.empty());
+                return;
+        }
+    }
+}
+
+// False when the connection is no longer to be read.
+bool ClientConnection::on_head() {
+    ResponseHead& head = parser_.response();
+    if (head.status == 101) {
+        if (!upgrade_asked_ || !head.upgrade) {
+            fail(ClientError::kProtocol, "upgrade that nobody asked for");
+            return false;
+        }
+        tunnel_ = response_begun_ = true;
+        loop().cancel(*this);
+    } else if (head.status < 200) {
+        if (++informational_ > kInformationalMax) {
+            fail(ClientError::kProtocol, "too many informational responses");
+            return false;
+        }
+    } else {
+        response_begun_ = true;
+        keep_alive_ = head.keep_alive;
+    }
+    handler_->on_response_head(head);
+    return !gone_;
+}
+
+// The response has ended whole.
+void ClientConnection::finish_response(bool clean) {
+    ClientHandler* handler = handler_;
+    handler_ = nullptr;
+    loop().cancel(*this);
+    const bool reusable = clean && keep_alive_ && request_finished_ && !blocked() && parser_.error() == ParseError::kNone;
+    // The trailers lie in the parser, which the next bind() resets: the handler comes first, but must not find the
+    // connection in the pool before it is there, so what it starts on is another one.
+    handler->on_response_end(parser_.trailers());
+    if (gone_) return;
+    if (!reusable) {
+        drop();
+        return;
+    }
+    parser_.reset();
+    since_ = loop().now();
+    if (idle_timeout_ != Duration(0)) loop().schedule(*this, idle_timeout_);
+    owner_.on_connection_idle(*this);
+}
+
+void ClientConnection::on_eof() {
+    if (handler_ == nullptr) {
+        drop();
+        return;
+    }
+    if (tunnel_) {
+        handler_->on_response_end({});
+        return;
+    }
+    if (response_begun_ && parser_.finish()) {
+        keep_alive_ = false;
+        finish_response(false);
+        return;
+    }
+    fail(response_begun_ || !parser_.idle() ? ClientError::kIncomplete : ClientError::kReset,
+         "the upstream closed the connection");
+}
+
+void ClientConnection::on_error(int) {
+    if (!connected_) {
+        fail(ClientError::kConnectRefused, "the upstream refused the connection");
+        return;
+    }
+    fail(response_begun_ ? ClientError::kIncomplete : ClientError::kReset, "the upstream reset the connection");
+}
+
+void ClientConnection::on_blocked() {
+    if (handler_ != nullptr) handler_->on_request_blocked();
+}
+
+void ClientConnection::on_drained() {
+    if (handler_ != nullptr) handler_->on_request_drained();
+}
+
+void ClientConnection::on_closed() { owner_.on_connection_closed(*this); }
+
+void ClientConnection::on_timeout(Instant) {
+    if (gone_) return;
+    if (!connected_) {
+        fail(ClientError::kConnectTimeout, "the upstream did not accept the connection in time");
+    } else if (handler_ != nullptr) {
+        fail(ClientError::kReadTimeout, "the upstream did not answer in time");
+    } else {
+        drop();  // idle for too long
+    }
+}
+
+}  // namespace outrider::http
