@@ -1,0 +1,28 @@
+// What the upstream sees as path and Host.
+#include "filters/filter.h"
+
+namespace outrider::filters {
+namespace {
+
+class Rewrite final : public Filter {
+    Verdict on_request(Context& c) const override {
+        const auto& rewrite = c.route->rewrite;
+        if (!rewrite.host.empty()) c.authority = rewrite.host;
+        if (rewrite.prefix && c.target != "*") {
+            // The matched prefix (a whole number of segments) goes, the new one comes; exactly one slash between.
+            std::string_view rest = c.target.substr(c.route->match.path_prefix.size());
+            std::string_view prefix = *rewrite.prefix;
+            if (!prefix.empty() && prefix.back() == '/') prefix.remove_suffix(1);
+            const bool slash = !rest.empty() ? (rest.front() != '/' && rest.front() != '?') : prefix.empty();
+            const bool bare_query = prefix.empty() && !rest.empty() && rest.front() == '?';
+            c.target = c.arena->join({prefix, slash || bare_query ? "/" : "", rest});
+        }
+        return Continue{};
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<const Filter> make_rewrite() { return std::make_unique<Rewrite>(); }
+
+}  // namespace outrider::filters
