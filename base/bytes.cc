@@ -1,12 +1,11 @@
 #include "base/bytes.h"
 
 namespace outrider {
-namespace {
 
-// Length of the well-formed UTF-8 sequence at s (Unicode table 3-7), 0 when there is none.
 std::size_t utf8_sequence(std::string_view s) {
     const auto at = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
     const auto tail = [&](std::size_t i) { return i < s.size() && (at(i) & 0xC0) == 0x80; };
+    if (s.empty()) return 0;
     const unsigned char b = at(0);
     if (b < 0x80) return 1;
     if (b >= 0xC2 && b <= 0xDF) return tail(1) ? 2 : 0;
@@ -24,8 +23,6 @@ std::size_t utf8_sequence(std::string_view s) {
     }
     return 0;
 }
-
-}  // namespace
 
 std::optional<std::uint64_t> parse_decimal(std::string_view s) {
     if (s.empty()) return std::nullopt;

@@ -49,6 +49,9 @@ void for_each_list_element(std::string_view list, F&& f) {
     }
 }
 
+// Length of the well-formed UTF-8 sequence that s starts with (Unicode table 3-7), 0 when there is none.
+std::size_t utf8_sequence(std::string_view s);
+
 // Appends s as the inside of a JSON string: quotes, backslashes and control bytes escaped, bytes that
 // are not UTF-8 replaced by U+FFFD.
 void append_json_escaped(std::string& out, std::string_view s);
