@@ -67,7 +67,7 @@ class ClientOwner {
     ~ClientOwner() = default;
 };
 
-class ClientConnection final : public uv::TcpStream, private Timer {
+class ClientConnection : public uv::TcpStream, private Timer {
  public:
     ClientConnection(uv::Loop& loop, ClientOwner& owner, const ParserLimits& limits, ParserScratch& scratch);
     ~ClientConnection() override = default;

@@ -371,6 +371,11 @@ void ServerConnection::kill(ServerExchange::AbortReason reason) {
     close();
 }
 
+void ServerConnection::refuse(int status, const char* reason) {
+    reject(status, reason);
+    advance_queue();
+}
+
 void ServerConnection::drain() {
     if (drain_) return;
     drain_ = true;

@@ -171,6 +171,8 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     unsigned in_flight() const { return exchange_count_; }
     // While draining: idle connections close, busy ones after their answer.
     void drain();
+    // Answers with this status, whatever comes, and closes.
+    void refuse(int status, const char* reason);
     // Everything ends now.
     void kill(ServerExchange::AbortReason reason);
     const std::string& peer_ip() const { return peer_ip_; }

@@ -1,0 +1,157 @@
+#include "base/uv/acceptor.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace outrider::uv {
+
+namespace {
+constexpr int kBacklog = 4096;          // the kernel's somaxconn bounds it
+constexpr unsigned kAcceptsATurn = 64;  // then others get their turn; poll is level-triggered
+
+int open_reserve() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
+}  // namespace
+
+Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port) {
+    const auto failed = [&](const char* what, int fd) {
+        const int error = errno;
+        if (fd >= 0) ::close(fd);
+        return Error{std::string("cannot ") + what + " " + address.text() + ": " + error_text(-error)};
+    };
+    const int fd = ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return failed("open a socket for", fd);
+    const int on = 1;
+    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (reuse_port) {
+        // Taken by somebody else? SO_REUSEPORT would share the port with another process of the same user without a
+        // word, so a plain bind asks first.
+        const int probe = ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        ::setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (address.port() != 0 && ::bind(probe, address.raw(), address.size()) != 0) {
+            const auto error = failed("listen on", fd);
+            ::close(probe);
+            return error;
+        }
+        ::close(probe);
+        ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    }
+    if (address.storage.ss_family == AF_INET6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (::bind(fd, address.raw(), address.size()) != 0) return failed("listen on", fd);
+    if (::listen(fd, kBacklog) != 0) return failed("listen on", fd);
+    return fd;
+}
+
+SocketAddress local_address(int fd) {
+    SocketAddress out;
+    socklen_t size = sizeof out.storage;
+    ::getsockname(fd, reinterpret_cast<sockaddr*>(&out.storage), &size);
+    return out;
+}
+
+Acceptor::Acceptor(Loop& loop, int fd, OnAccept on_accept)
+    : loop_(loop), fd_(fd), reserve_(open_reserve()), on_accept_(std::move(on_accept)) {
+    require(uv_poll_init(loop.raw(), &poll_, fd) == 0, "a listening socket can be polled");
+    poll_.data = this;
+    uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) {
+        auto* acceptor = static_cast<Acceptor*>(handle->data);
+        const Loop::Event event(acceptor->loop_);
+        acceptor->accept_some(kAcceptsATurn);
+    });
+}
+
+void Acceptor::accept_some(unsigned most) {
+    for (unsigned i = 0; i < most; ++i) {
+        const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            on_accept_(fd);
+            continue;
+        }
+        if (errno == EINTR || errno == ECONNABORTED) continue;
+        if (errno == EMFILE || errno == ENFILE) shed_one();
+        return;
+    }
+}
+
+// Out of descriptors: take the connection with the reserved one and close it, or the loop would spin on it.
+void Acceptor::shed_one() {
+    log_warning("out of file descriptors: a connection was closed unserved (raise the open files limit)");
+    if (reserve_ >= 0) ::close(reserve_);
+    const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd >= 0) ::close(fd);
+    reserve_ = open_reserve();
+}
+
+void Acceptor::close(Acceptor* acceptor) {
+    {
+        const Loop::Event event(acceptor->loop_);
+        acceptor->accept_some(4 * kBacklog);
+    }
+    uv_poll_stop(&acceptor->poll_);
+    uv_close(reinterpret_cast<uv_handle_t*>(&acceptor->poll_), [](uv_handle_t* handle) {
+        auto* done = static_cast<Acceptor*>(handle->data);
+        ::close(done->fd_);
+        if (done->reserve_ >= 0) ::close(done->reserve_);
+        delete done;
+    });
+}
+
+std::uint64_t random_seed() {
+    std::uint64_t seed = 0;
+    if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) {
+        seed = static_cast<std::uint64_t>(read_clock().time_since_epoch().count());
+    }
+    return seed;
+}
+
+std::uint64_t raise_open_files() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+    if (limit.rlim_cur < limit.rlim_max) {
+        const rlimit raised{limit.rlim_max, limit.rlim_max};
+        if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) return raised.rlim_cur;
+    }
+    return limit.rlim_cur;
+}
+
+struct Signals::Watch {
+    uv_signal_t handle{};
+    Signals* owner = nullptr;
+    Loop* loop = nullptr;
+};
+
+Signals::Signals(Loop& loop, std::initializer_list<int> signums, std::function<void(int)> f) : f_(std::move(f)) {
+    for (const int signum : signums) {
+        auto* watch = new Watch;
+        watch->owner = this;
+        watch->loop = &loop;
+        uv_signal_init(loop.raw(), &watch->handle);
+        watch->handle.data = watch;
+        uv_signal_start(
+            &watch->handle,
+            [](uv_signal_t* handle, int number) {
+                auto* w = static_cast<Watch*>(handle->data);
+                const Loop::Event event(*w->loop);
+                w->owner->f_(number);
+            },
+            signum);
+        watches_.push_back(watch);
+    }
+}
+
+Signals::~Signals() {
+    for (Watch* watch : watches_) {
+        uv_close(reinterpret_cast<uv_handle_t*>(&watch->handle),
+                 [](uv_handle_t* handle) { delete static_cast<Watch*>(handle->data); });
+    }
+}
+
+}  // namespace outrider::uv

@@ -1,0 +1,63 @@
+// A listening socket on a loop. Several loops listen on one address with SO_REUSEPORT.
+#pragma once
+
+#include <uv.h>
+
+#include <functional>
+#include <string>
+
+#include "base/result.h"
+#include "base/uv/tcp_stream.h"
+
+namespace outrider::uv {
+
+// Opens, binds and listens; the socket is closed on exec and does not block. Port 0: the kernel picks one.
+Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port);
+SocketAddress local_address(int fd);
+
+class Acceptor {
+ public:
+    // `on_accept` gets a connected, non-blocking socket that it owns from then on.
+    using OnAccept = std::function<void(int fd)>;
+
+    // Takes over a listening socket.
+    Acceptor(Loop& loop, int fd, OnAccept on_accept);
+    // Deletes itself once the loop let go of it. What already waits in the kernel's queue is accepted first, so that
+    // a listener that goes away does not reset connections it has half taken.
+    static void close(Acceptor* acceptor);
+
+    SocketAddress address() const { return local_address(fd_); }
+
+ private:
+    ~Acceptor() = default;
+    void accept_some(unsigned most);
+    void shed_one();
+
+    Loop& loop_;
+    uv_poll_t poll_{};
+    int fd_;
+    int reserve_;  // a descriptor given up when there is none left, so that the queue can still be emptied
+    OnAccept on_accept_;
+};
+
+// Numbers that only the kernel knows: seeds for Random. Never fails.
+std::uint64_t random_seed();
+
+// Raises the soft limit of open files to the hard limit; the resulting soft limit.
+std::uint64_t raise_open_files();
+
+// Calls `f(signum)` on the loop's thread for each of the signals. One instance a process.
+class Signals {
+ public:
+    Signals(Loop& loop, std::initializer_list<int> signums, std::function<void(int)> f);
+    ~Signals();
+    Signals(const Signals&) = delete;
+    Signals& operator=(const Signals&) = delete;
+
+ private:
+    struct Watch;
+    std::vector<Watch*> watches_;
+    std::function<void(int)> f_;
+};
+
+}  // namespace outrider::uv

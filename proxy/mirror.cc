@@ -1,0 +1,108 @@
+#include "proxy/mirror.h"
+
+#include <charconv>
+
+namespace outrider::proxy {
+
+Mirror* Mirror::start(const Ref<WorkerCluster>& cluster, std::uint64_t hash, std::string head, bool head_method,
+                      bool chunked) {
+    const Ref<Endpoint> endpoint = cluster->pick(hash);
+    if (!endpoint) return nullptr;
+    auto* mirror = new Mirror(cluster, endpoint, chunked);
+    PooledConnection& connection = cluster->connection(endpoint, false);
+    mirror->upstream_ = &connection;
+    http::ClientConnection::RequestOptions options;
+    options.head = head_method;
+    options.read_timeout = cluster->settings().read_timeout;
+    connection.bind(*mirror, options);
+    cluster->begin(*endpoint);
+    mirror->write(head);
+    return mirror;
+}
+
+void Mirror::write(std::string_view data) {
+    if (upstream_ == nullptr) return;
+    if (!upstream_->connected()) {
+        if (held_.size() + data.size() > kHeldMax) {
+            give_up();
+            return;
+        }
+        held_.append(data);
+        return;
+    }
+    if (upstream_->queued() > kHeldMax) {
+        give_up();
+        return;
+    }
+    upstream_->request_begun();
+    upstream_->write_copy(data);
+}
+
+void Mirror::body(std::span<const std::string_view> slices) {
+    std::size_t total = 0;
+    for (const std::string_view s : slices) total += s.size();
+    if (total == 0) return;
+    if (chunked_) {
+        char line[20];
+        char* end = std::to_chars(line, line + 16, total, 16).ptr;
+        *end++ = '\r';
+        *end++ = '\n';
+        write({line, static_cast<std::size_t>(end - line)});
+    }
+    for (const std::string_view s : slices) write(s);
+    if (chunked_) write("\r\n");
+}
+
+void Mirror::finish() {
+    if (chunked_) write("0\r\n\r\n");
+    complete_ = true;
+    owned_ = false;
+    if (upstream_ == nullptr) {
+        delete this;
+        return;
+    }
+    if (upstream_->connected()) upstream_->request_finished();
+}
+
+void Mirror::drop() {
+    owned_ = false;
+    if (upstream_ != nullptr) {
+        give_up();
+    }
+    delete this;
+}
+
+void Mirror::give_up() {
+    upstream_->abandon();
+    upstream_ = nullptr;
+    cluster_->cells().canceled->add();
+    cluster_->end(*endpoint_, Duration(-1), Instant(), false);
+}
+
+void Mirror::on_connected() {
+    if (!held_.empty()) {
+        upstream_->request_begun();
+        upstream_->write_copy(held_);
+        std::string().swap(held_);
+    }
+    if (complete_) upstream_->request_finished();
+}
+
+void Mirror::over() {
+    upstream_ = nullptr;
+    if (!owned_) delete this;
+}
+
+void Mirror::on_response_end(std::span<const http::Field>) {
+    cluster_->cells().success->add();
+    cluster_->end(*endpoint_, Duration(-1), Instant(), false);
+    over();
+}
+
+void Mirror::on_failed(const http::ClientFailure&) {
+    cluster_->cells().reset->add();
+    cluster_->end(*endpoint_, Duration(-1), Instant(), true);
+    over();
+}
+
+}  // namespace outrider::proxy

@@ -1,0 +1,51 @@
+// A copy of a request to a shadow cluster. Its answer is read and thrown away; nothing of it can reach or delay the client.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/http/client_connection.h"
+#include "proxy/upstream.h"
+
+namespace outrider::proxy {
+
+// Lives on its own after finish(): the client's exchange may end long before.
+class Mirror final : private http::ClientHandler {
+ public:
+    // What the shadow does not take at once is held up to this; a shadow that is further behind is given up.
+    static constexpr std::size_t kHeldMax = 64 * 1024;
+
+    // Starts sending; null when the cluster has no endpoint. The caller owns it until finish() or drop().
+    static Mirror* start(const Ref<WorkerCluster>& cluster, std::uint64_t hash, std::string head, bool head_method,
+                         bool chunked);
+    void body(std::span<const std::string_view> slices);
+    // The request is complete: the mirror deletes itself when the shadow has answered or failed.
+    void finish();
+    // The request broke off.
+    void drop();
+
+ private:
+    Mirror(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint, bool chunked)
+        : cluster_(cluster), endpoint_(endpoint), chunked_(chunked) {}
+
+    void on_connected() override;
+    void on_response_head(http::ResponseHead&) override {}
+    void on_response_body(std::span<const std::string_view>) override {}
+    void on_response_end(std::span<const http::Field>) override;
+    void on_failed(const http::ClientFailure&) override;
+
+    void write(std::string_view data);
+    void give_up();
+    void over();
+
+    Ref<WorkerCluster> cluster_;
+    Ref<Endpoint> endpoint_;
+    PooledConnection* upstream_ = nullptr;
+    std::string held_;
+    bool chunked_ = false;
+    bool complete_ = false;
+    bool owned_ = true;
+};
+
+}  // namespace outrider::proxy

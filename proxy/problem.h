@@ -1,0 +1,44 @@
+// Every failure that outrider answers itself, in ONE place: status, Proxy-Status error (RFC 9209), log flag, words.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "filters/flags.h"
+
+namespace outrider::proxy {
+
+enum class Failure : std::uint8_t {
+    kNoRoute,
+    kBadRequest,        // status and reason come from the parser
+    kConnectMethod,     // CONNECT is not served
+    kNoEndpoint,        // the cluster has none
+    kConnectRefused,
+    kConnectTimeout,
+    kUpstreamReset,     // closed before a response
+    kUpstreamIncomplete,
+    kUpstreamProtocol,
+    kUpstreamTimeout,   // no byte for read_timeout
+    kRouteTimeout,      // the whole exchange took too long
+    kTooManyConnections,
+    kLoop,
+};
+
+struct Problem {
+    int status = 500;
+    std::string_view proxy_status;  // error token of RFC 9209 section 2.3
+    std::string_view detail;        // one sentence for people
+    filters::Flags flags;
+    bool retry_after = false;
+};
+
+Problem problem_for(Failure failure);
+
+// RFC 9457: application/problem+json.
+std::string problem_json(int status, std::string_view detail, std::string_view request_id);
+
+// "node; error=token; details=\"…\"" with the node as a token or a quoted string (RFC 9209 section 2).
+std::string proxy_status(std::string_view node, std::string_view error, std::string_view details);
+
+}  // namespace outrider::proxy

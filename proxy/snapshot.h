@@ -1,0 +1,84 @@
+// One configuration, ready to serve: immutable, shared by every worker, swapped as a whole between requests.
+//
+// Built on the main thread from validated settings; exchanges that began under an older snapshot end under it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/http/server_connection.h"
+#include "base/metrics.h"
+#include "base/uv/tcp_stream.h"
+#include "config/settings.h"
+#include "filters/policy/weighted_pick.h"
+
+namespace outrider::proxy {
+
+// What one worker counts for a (listener, route, cluster).
+struct RouteCells {
+    StatusCounters* requests = nullptr;
+    Histogram* duration = nullptr;
+};
+struct ClusterCells {
+    Counter* success = nullptr;        // outcome="success": a whole response, whatever its status
+    Counter* connect_failed = nullptr;
+    Counter* connect_timeout = nullptr;
+    Counter* reset = nullptr;
+    Counter* incomplete = nullptr;
+    Counter* protocol_error = nullptr;
+    Counter* timeout = nullptr;
+    Counter* canceled = nullptr;       // the client went away, or the route's time was over
+    Gauge* connections = nullptr;
+    Gauge* in_flight = nullptr;
+};
+
+struct RouteEntry {
+    const config::RouteSettings* settings = nullptr;
+    const config::ListenerSettings* listener = nullptr;
+    std::vector<std::uint32_t> clusters;     // indices into Snapshot::clusters, in the order of settings->clusters
+    std::unique_ptr<policy::WeightedPick> pick;  // when there are several
+    std::vector<std::vector<RouteCells>> cells;  // [choice][worker]; one choice for routes without a cluster
+    std::optional<std::uint32_t> mirror;
+};
+
+struct ListenerEntry {
+    const config::ListenerSettings* settings = nullptr;
+    http::ServerLimits limits;
+    std::vector<RouteEntry> routes;  // in file order
+    std::vector<RouteCells> unrouted;  // per worker: no route matched, or no valid request
+    std::vector<Gauge*> connections;   // per worker
+};
+
+struct ClusterEntry {
+    const config::ClusterSettings* settings = nullptr;
+    std::vector<ClusterCells> cells;  // per worker
+};
+
+struct Snapshot {
+    std::uint64_t generation = 0;
+    config::Settings settings;
+    std::string source;
+    std::vector<ListenerEntry> listeners;
+    std::vector<ClusterEntry> clusters;
+
+    const ListenerEntry* listener(const std::string& name) const;
+};
+
+// The settings must have come out of config::parse() without an error.
+std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::string source,
+                                               std::uint64_t generation, Registry& metrics, unsigned workers);
+
+// The first route of the listener that matches, in file order; nullptr when none does.
+const RouteEntry* find_route(const ListenerEntry& listener, const http::RequestHead& request);
+
+// An address that can be connected to, with the identity the balancers hash.
+struct EndpointAddress {
+    std::string id;  // "ip:port"
+    std::uint32_t weight = 1;
+    uv::SocketAddress address;
+};
+using EndpointSet = std::shared_ptr<const std::vector<EndpointAddress>>;
+
+}  // namespace outrider::proxy

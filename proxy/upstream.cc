@@ -1,0 +1,203 @@
+#include "proxy/upstream.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+
+namespace outrider::proxy {
+
+namespace {
+// An upstream's head may be larger than what we take from clients, but not without end.
+constexpr std::size_t kResponseHeadMax = 256 * 1024;
+constexpr std::uint32_t kResponseFieldsMax = 1000;
+
+policy::BalancerKind kind_of(config::Balance balance) {
+    switch (balance) {
+        case config::Balance::kRoundRobin: return policy::BalancerKind::kRoundRobin;
+        case config::Balance::kLeastRequest: return policy::BalancerKind::kLeastRequest;
+        case config::Balance::kRingHash: return policy::BalancerKind::kRingHash;
+        case config::Balance::kMaglev: return policy::BalancerKind::kMaglev;
+    }
+    return policy::BalancerKind::kLeastRequest;
+}
+}  // namespace
+
+WorkerCluster::WorkerCluster(uv::Loop& loop, http::ParserScratch& scratch, Random& random, std::string name)
+    : loop_(loop), scratch_(scratch), random_(random), name_(std::move(name)) {
+    limits_.head_bytes_max = kResponseHeadMax;
+    limits_.fields_max = kResponseFieldsMax;
+}
+
+void WorkerCluster::configure(const config::ClusterSettings& settings, const ClusterCells& cells) {
+    const bool rebuild = settings.balance != settings_.balance || !balancer_;
+    settings_ = settings;
+    cells_ = cells;
+    retired_ = false;
+    if (rebuild) rebuild_balancer();
+}
+
+void WorkerCluster::set_endpoints(const EndpointSet& set) {
+    set_ = set;
+    std::vector<Ref<Endpoint>> old;
+    old.swap(list_);
+    std::vector<policy::EndpointLoad> old_loads;
+    old_loads.swap(loads_);
+    for (const EndpointAddress& address : *set) {
+        Ref<Endpoint> endpoint;
+        for (Ref<Endpoint>& known : old) {
+            if (known && known->address.id == address.id) {
+                endpoint = std::move(known);
+                known.reset();
+                break;
+            }
+        }
+        loads_.push_back(endpoint ? old_loads[endpoint->index] : policy::EndpointLoad{});
+        if (!endpoint) endpoint = Ref<Endpoint>(new Endpoint);
+        endpoint->address = address;
+        endpoint->index = list_.size();
+        list_.push_back(std::move(endpoint));
+    }
+    for (const Ref<Endpoint>& gone : old) {
+        if (!gone) continue;
+        gone->index = Endpoint::kRemoved;
+        while (gone->idle != nullptr) gone->idle->abandon();
+    }
+    rebuild_balancer();
+}
+
+void WorkerCluster::rebuild_balancer() {
+    std::vector<policy::BalancerEndpoint> endpoints;
+    for (const Ref<Endpoint>& e : list_) endpoints.push_back({e->address.id, e->address.weight});
+    balancer_ = policy::make_balancer(kind_of(settings_.balance), endpoints);
+}
+
+Ref<Endpoint> WorkerCluster::pick(std::uint64_t hash) {
+    if (list_.empty()) return {};
+    if (list_.size() == 1) return list_.front();
+    const auto index = balancer_->pick(hash, loads_, policy::Usable::all(), random_);
+    return index ? list_[*index] : Ref<Endpoint>();
+}
+
+PooledConnection& WorkerCluster::connection(const Ref<Endpoint>& endpoint, bool fresh) {
+    if (!fresh && endpoint->idle != nullptr) {
+        auto& connection = static_cast<PooledConnection&>(*endpoint->idle);
+        unlink(*endpoint, connection);
+        return connection;
+    }
+    auto* connection = new PooledConnection(loop_, *this, limits_, scratch_);
+    connection->endpoint = endpoint;
+    connection->cluster = Ref<WorkerCluster>(this);
+    connection->set_idle_timeout(settings_.idle_timeout);
+    ++endpoint->connections;
+    cells_.connections->add(1);
+    connection->open(endpoint->address.address, settings_.connect_timeout);
+    return *connection;
+}
+
+void WorkerCluster::begin(Endpoint& endpoint) {
+    ++endpoint.requests;
+    cells_.in_flight->add(1);
+    if (endpoint.index != Endpoint::kRemoved) ++loads_[endpoint.index].in_flight;
+}
+
+void WorkerCluster::end(Endpoint& endpoint, Duration latency, Instant now, bool failed) {
+    cells_.in_flight->add(-1);
+    if (failed) ++endpoint.failures;
+    if (endpoint.index == Endpoint::kRemoved) return;
+    auto& load = loads_[endpoint.index];
+    if (load.in_flight > 0) --load.in_flight;
+    // With one endpoint there is nothing to compare.
+    if (latency >= Duration(0) && list_.size() > 1) {
+        load.latency_ewma_us = policy::ewma_update(load.latency_ewma_us, static_cast<double>(latency.count()) / 1000.0,
+                                                   now - endpoint.last_sample);
+        endpoint.last_sample = now;
+    }
+}
+
+void WorkerCluster::close_idle() {
+    for (const Ref<Endpoint>& e : list_) {
+        while (e->idle != nullptr) e->idle->abandon();
+    }
+}
+
+void WorkerCluster::unlink(Endpoint& endpoint, http::ClientConnection& connection) {
+    if (connection.list_prev != nullptr) {
+        connection.list_prev->list_next = connection.list_next;
+    } else if (endpoint.idle == &connection) {
+        endpoint.idle = connection.list_next;
+    } else {
+        return;  // not idle
+    }
+    if (connection.list_next != nullptr) connection.list_next->list_prev = connection.list_prev;
+    connection.list_prev = connection.list_next = nullptr;
+    --endpoint.idle_count;
+}
+
+void WorkerCluster::on_connection_idle(http::ClientConnection& connection) {
+    Endpoint& endpoint = *static_cast<PooledConnection&>(connection).endpoint;
+    if (retired_ || endpoint.index == Endpoint::kRemoved) {
+        connection.abandon();
+        return;
+    }
+    connection.list_prev = nullptr;
+    connection.list_next = endpoint.idle;
+    if (endpoint.idle != nullptr) endpoint.idle->list_prev = &connection;
+    endpoint.idle = &connection;
+    ++endpoint.idle_count;
+}
+
+void WorkerCluster::on_connection_gone(http::ClientConnection& connection) {
+    Endpoint& endpoint = *static_cast<PooledConnection&>(connection).endpoint;
+    unlink(endpoint, connection);
+    --endpoint.connections;
+    cells_.connections->add(-1);
+}
+
+void WorkerCluster::on_connection_closed(http::ClientConnection& connection) {
+    delete static_cast<PooledConnection*>(&connection);
+}
+
+namespace {
+
+std::string_view query_value(std::string_view query, std::string_view name) {
+    while (!query.empty()) {
+        const std::size_t end = query.find('&');
+        const std::string_view pair = query.substr(0, end);
+        const std::size_t equals = pair.find('=');
+        if (pair.substr(0, equals) == name) return equals == std::string_view::npos ? "" : pair.substr(equals + 1);
+        if (end == std::string_view::npos) break;
+        query.remove_prefix(end + 1);
+    }
+    return {};
+}
+
+std::string_view cookie_value(const http::RequestHead& request, std::string_view name) {
+    for (const http::FieldRef& f : request.all()) {
+        if (f.id != http::FieldId::kCookie) continue;
+        std::string_view rest = request.value(f);
+        while (!rest.empty()) {
+            const std::size_t end = rest.find(';');
+            const std::string_view pair = trim_ows(rest.substr(0, end));
+            const std::size_t equals = pair.find('=');
+            if (equals != std::string_view::npos && pair.substr(0, equals) == name) return pair.substr(equals + 1);
+            if (end == std::string_view::npos) break;
+            rest.remove_prefix(end + 1);
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+std::uint64_t request_hash(const config::HashKey& key, const http::RequestHead& request, std::string_view peer_ip) {
+    std::string_view value;
+    switch (key.kind) {
+        case config::HashKey::Kind::kHeader: value = request.value_of(key.name); break;
+        case config::HashKey::Kind::kQuery: value = query_value(request.query(), key.name); break;
+        case config::HashKey::Kind::kCookie: value = cookie_value(request, key.name); break;
+        case config::HashKey::Kind::kPath: value = request.path(); break;
+        case config::HashKey::Kind::kSource: value = peer_ip; break;
+    }
+    return value.empty() ? 0 : policy::key_hash(value);
+}
+
+}  // namespace outrider::proxy

@@ -1,0 +1,298 @@
+#include "proxy/worker.h"
+
+#include <unistd.h>
+
+#include <array>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "filters/policy/placement.h"
+#include "proxy/exchange.h"
+
+namespace outrider::proxy {
+
+namespace {
+constexpr std::size_t kFreeExchangesMax = 1024;  // more than that are given back to the allocator
+constexpr std::size_t kWorkersMax = 256;
+constexpr Duration kLogTick = std::chrono::milliseconds(250);
+}  // namespace
+
+// One listener's share of this worker: its socket and its connections.
+class Worker::Listener final : public http::ServerHandler {
+ public:
+    Listener(Worker& worker, std::string name) : worker_(worker), name_(std::move(name)) {}
+
+    // Exchanges that begin from now on follow this.
+    void configure(const Ref<WorkerSnapshot>& snapshot) {
+        const ListenerEntry* entry = snapshot->shared->listener(name_);
+        if (entry == nullptr) return;
+        snapshot_ = snapshot;
+        entry_ = entry;
+        limits_ = entry->limits;
+        for (http::ServerConnection* c = connections_; c != nullptr; c = c->list_next) {
+            c->context = const_cast<ListenerEntry*>(entry);
+        }
+    }
+
+    void open(int fd) {
+        acceptor_ = new uv::Acceptor(worker_.loop(), fd, [this](int accepted) { worker_.on_accept(*this, accepted); });
+    }
+    void close() {
+        if (acceptor_ != nullptr) uv::Acceptor::close(acceptor_);
+        acceptor_ = nullptr;
+    }
+
+    void serve(int fd, bool refused) {
+        auto* connection = new http::ServerConnection(worker_.loop(), *this, limits_, worker_.scratch_);
+        connection->context = const_cast<ListenerEntry*>(entry_);
+        connection->list_next = connections_;
+        if (connections_ != nullptr) connections_->list_prev = connection;
+        connections_ = connection;
+        entry_->connections[worker_.index()]->add(1);
+        if (auto started = connection->start(fd); !started) {
+            log_warning("{}", started.error());
+            connection->close();
+            return;
+        }
+        if (worker_.draining() || retired_) connection->drain();
+        if (refused) connection->refuse(503, "too many connections");
+    }
+
+    // The listener is gone from the configuration, or the process is draining.
+    void retire() {
+        retired_ = true;
+        close();
+        for_each([](http::ServerConnection& c) { c.drain(); });
+    }
+    std::size_t kill() {
+        close();
+        std::size_t aborted = 0;
+        for_each([&](http::ServerConnection& c) {
+            aborted += c.in_flight();
+            c.kill(http::ServerExchange::AbortReason::kShutdown);
+        });
+        return aborted;
+    }
+
+    const std::string& name() const { return name_; }
+
+ private:
+    template <typename F>
+    void for_each(F&& f) {
+        for (http::ServerConnection* c = connections_; c != nullptr;) {
+            http::ServerConnection* next = c->list_next;
+            f(*c);
+            c = next;
+        }
+    }
+
+    http::ServerExchange* new_exchange(http::ServerConnection& connection) override {
+        Exchange* exchange = worker_.take_exchange();
+        exchange->begin(connection);
+        return exchange;
+    }
+    void release_exchange(http::ServerExchange* released) override {
+        auto* exchange = static_cast<Exchange*>(released);
+        exchange->end();
+        worker_.return_exchange(exchange);
+    }
+    void on_connection_closed(http::ServerConnection& connection) override {
+        if (connection.list_prev != nullptr) {
+            connection.list_prev->list_next = connection.list_next;
+        } else {
+            connections_ = connection.list_next;
+        }
+        if (connection.list_next != nullptr) connection.list_next->list_prev = connection.list_prev;
+        entry_->connections[worker_.index()]->add(-1);
+        worker_.placement_.open[worker_.index()].value.fetch_sub(1, std::memory_order_relaxed);
+        worker_.placement_.total.fetch_sub(1, std::memory_order_relaxed);
+        delete &connection;
+    }
+
+    Worker& worker_;
+    std::string name_;
+    Ref<WorkerSnapshot> snapshot_;  // keeps entry_ alive
+    const ListenerEntry* entry_ = nullptr;
+    http::ServerLimits limits_;
+    uv::Acceptor* acceptor_ = nullptr;
+    http::ServerConnection* connections_ = nullptr;
+    bool retired_ = false;
+};
+
+Worker::Worker(unsigned index, Placement& placement, AccessLogWriter::Worker* access_log)
+    : index_(index), placement_(placement), random_(uv::random_seed()), access_log_(access_log) {
+    if (access_log_ != nullptr) {
+        loop_.on_turn_end([this](Instant now) { access_log_->flush_if_due(now); });
+    }
+}
+
+Worker::~Worker() {
+    join();
+    while (free_exchanges_ != nullptr) {
+        Exchange* exchange = free_exchanges_;
+        free_exchanges_ = exchange->next_free;
+        delete exchange;
+    }
+}
+
+void Worker::start() {
+    thread_ = std::thread([this] { run(); });
+}
+
+void Worker::join() {
+    if (thread_.joinable()) thread_.join();
+}
+
+void Worker::run() {
+    // The log's linger is kept also when nothing else happens.
+    struct Tick final : Timer {
+        explicit Tick(Worker& w) : worker(w) { worker.loop_.schedule(*this, kLogTick); }
+        void on_timeout(Instant now) override {
+            worker.access_log_->flush_if_due(now);
+            worker.loop_.schedule(*this, kLogTick);
+        }
+        Worker& worker;
+    };
+    std::optional<Tick> tick;
+    if (access_log_ != nullptr) tick.emplace(*this);
+    loop_.run();
+    if (access_log_ != nullptr) access_log_->flush(loop_.now());
+}
+
+// ---- configuration ----------------------------------------------------------------------------------------------------
+
+void Worker::publish(std::shared_ptr<const Snapshot> snapshot, std::unordered_map<std::string, EndpointSet> endpoints) {
+    loop_.post([this, snapshot = std::move(snapshot), endpoints = std::move(endpoints)]() mutable {
+        apply(snapshot, std::move(endpoints));
+    });
+}
+
+void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
+                   std::unordered_map<std::string, EndpointSet> endpoints) {
+    Ref<WorkerSnapshot> next(new WorkerSnapshot);
+    next->shared = snapshot;
+    std::unordered_map<std::string, Ref<WorkerCluster>> kept;
+    for (const ClusterEntry& entry : snapshot->clusters) {
+        const std::string& name = entry.settings->name;
+        Ref<WorkerCluster>& cluster = clusters_[name];
+        if (!cluster) cluster = Ref<WorkerCluster>(new WorkerCluster(loop_, scratch_, random_, name));
+        cluster->configure(*entry.settings, entry.cells[index_]);
+        if (const auto it = endpoints.find(name); it != endpoints.end() && it->second) cluster->set_endpoints(it->second);
+        next->clusters.push_back(cluster);
+        kept[name] = cluster;
+    }
+    for (const auto& [name, cluster] : clusters_) {
+        if (!kept.contains(name)) cluster->retire();
+    }
+    clusters_ = std::move(kept);
+    snapshot_ = next;
+    for (auto& [name, listener] : listeners_) listener->configure(next);
+}
+
+void Worker::publish_endpoints(const std::string& cluster, EndpointSet endpoints) {
+    loop_.post([this, cluster, endpoints = std::move(endpoints)] {
+        if (const auto it = clusters_.find(cluster); it != clusters_.end()) it->second->set_endpoints(endpoints);
+    });
+}
+
+void Worker::listen(const std::string& name, int fd) {
+    loop_.post([this, name, fd] {
+        auto& listener = listeners_[name];
+        if (!listener) listener = std::make_unique<Listener>(*this, name);
+        listener->configure(snapshot_);
+        listener->open(fd);
+    });
+}
+
+void Worker::unlisten(const std::string& name) {
+    loop_.post([this, name] {
+        if (const auto it = listeners_.find(name); it != listeners_.end()) it->second->retire();
+    });
+}
+
+// ---- connections ------------------------------------------------------------------------------------------------------
+
+void Worker::on_accept(Listener& listener, int fd) {
+    const std::int64_t total = placement_.total.fetch_add(1, std::memory_order_relaxed) + 1;
+    const bool refused = total > placement_.max.load(std::memory_order_relaxed);
+    std::array<std::int64_t, kWorkersMax> open{};
+    const std::size_t count = placement_.open.size();
+    for (std::size_t i = 0; i < count; ++i) open[i] = placement_.open[i].value.load(std::memory_order_relaxed);
+    const std::size_t target = draining_ ? index_ : policy::place_connection({open.data(), count}, index_);
+    placement_.open[target].value.fetch_add(1, std::memory_order_relaxed);
+    if (target == index_) {
+        listener.serve(fd, refused);
+        return;
+    }
+    peers_[target]->loop_.post([worker = peers_[target], name = listener.name(), fd, refused] {
+        worker->serve(name, fd, refused);
+    });
+}
+
+void Worker::serve(const std::string& name, int fd, bool refused) {
+    const auto it = listeners_.find(name);
+    if (it == listeners_.end()) {
+        ::close(fd);
+        placement_.open[index_].value.fetch_sub(1, std::memory_order_relaxed);
+        placement_.total.fetch_sub(1, std::memory_order_relaxed);
+        return;
+    }
+    it->second->serve(fd, refused);
+}
+
+Exchange* Worker::take_exchange() {
+    if (free_exchanges_ == nullptr) return new Exchange(*this);
+    Exchange* exchange = free_exchanges_;
+    free_exchanges_ = exchange->next_free;
+    --free_count_;
+    return exchange;
+}
+
+void Worker::return_exchange(Exchange* exchange) {
+    if (free_count_ >= kFreeExchangesMax) {
+        delete exchange;
+        return;
+    }
+    exchange->next_free = free_exchanges_;
+    free_exchanges_ = exchange;
+    ++free_count_;
+}
+
+// ---- ends -------------------------------------------------------------------------------------------------------------
+
+void Worker::drain() {
+    loop_.post([this] {
+        draining_ = true;
+        for (auto& [name, listener] : listeners_) listener->retire();
+    });
+}
+
+void Worker::stop(std::function<void(std::size_t)> aborted) {
+    loop_.post([this, aborted = std::move(aborted)] {
+        std::size_t count = 0;
+        for (auto& [name, listener] : listeners_) count += listener->kill();
+        for (auto& [name, cluster] : clusters_) cluster->close_idle();
+        aborted(count);
+        // Closed handles leave the loop in its next turns; what they release is logged before the thread ends.
+        loop_.after(std::chrono::milliseconds(10), [this] { loop_.stop(); });
+    });
+}
+
+void Worker::report(std::function<void(std::vector<ClusterReport>)> done) {
+    loop_.post([this, done = std::move(done)] {
+        std::vector<ClusterReport> out;
+        for (const auto& cluster : snapshot_->clusters) {
+            ClusterReport report;
+            report.name = cluster->name();
+            for (const Ref<Endpoint>& e : cluster->all()) {
+                const auto& load = cluster->load(*e);
+                report.endpoints.push_back({e->address.id, load.in_flight, e->connections, e->idle_count, e->requests,
+                                            e->failures, load.latency_ewma_us});
+            }
+            out.push_back(std::move(report));
+        }
+        done(std::move(out));
+    });
+}
+
+}  // namespace outrider::proxy

@@ -1,0 +1,121 @@
+// One worker: a thread with a loop, its listeners, connections, pools and counters. Workers share nothing mutable.
+//
+// The main thread talks to a worker by posting; a worker answers by posting to the main loop.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/http/server_connection.h"
+#include "base/random.h"
+#include "base/ref.h"
+#include "base/uv/acceptor.h"
+#include "base/uv/loop.h"
+#include "filters/filter.h"
+#include "proxy/access_log_writer.h"
+#include "proxy/snapshot.h"
+#include "proxy/upstream.h"
+
+namespace outrider::proxy {
+
+class Exchange;
+class Worker;
+
+// A snapshot as one worker uses it: the count of its users needs no atomics, and names are resolved to this worker's clusters.
+struct WorkerSnapshot final : RefCounted {
+    std::shared_ptr<const Snapshot> shared;
+    std::vector<Ref<WorkerCluster>> clusters;  // parallel to shared->clusters
+};
+
+// What all workers see of each other: open connections, for placement at accept, and the process's limit.
+struct Placement {
+    explicit Placement(unsigned workers) : open(workers) {}
+    struct alignas(64) Count {
+        std::atomic<std::int64_t> value{0};
+    };
+    std::vector<Count> open;
+    std::atomic<std::int64_t> total{0};
+    std::atomic<std::int64_t> max{0};
+};
+
+struct EndpointReport {
+    std::string id;
+    std::uint32_t in_flight = 0;
+    std::uint32_t connections = 0;
+    std::uint32_t idle = 0;
+    std::uint64_t requests = 0;
+    std::uint64_t failures = 0;
+    double latency_ewma_us = 0;
+};
+struct ClusterReport {
+    std::string name;
+    std::vector<EndpointReport> endpoints;
+};
+
+class Worker {
+ public:
+    // `access_log` is null when the log is off; it outlives the worker.
+    Worker(unsigned index, Placement& placement, AccessLogWriter::Worker* access_log);
+    ~Worker();
+
+    // --- main thread
+    void start();
+    void set_peers(std::vector<Worker*> peers) { peers_ = std::move(peers); }
+    void publish(std::shared_ptr<const Snapshot> snapshot, std::unordered_map<std::string, EndpointSet> endpoints);
+    void publish_endpoints(const std::string& cluster, EndpointSet endpoints);
+    void listen(const std::string& listener, int fd);
+    void unlisten(const std::string& listener);
+    // Stops accepting; connections end after their answer.
+    void drain();
+    // Ends whatever is left and the thread. `aborted`: exchanges that were cut.
+    void stop(std::function<void(std::size_t aborted)> aborted);
+    void join();
+    void report(std::function<void(std::vector<ClusterReport>)> done);
+    // Exchanges in flight, readable from any thread.
+    std::int64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+    std::int64_t connections() const { return placement_.open[index_].value.load(std::memory_order_relaxed); }
+
+    // --- the worker's own thread
+    unsigned index() const { return index_; }
+    uv::Loop& loop() { return loop_; }
+    Random& random() { return random_; }
+    const filters::Chain& chain() const { return chain_; }
+    const Ref<WorkerSnapshot>& snapshot() const { return snapshot_; }
+    AccessLogWriter::Worker* access_log() { return access_log_; }
+    void exchange_began() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+    void exchange_ended() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed); }
+    Exchange* take_exchange();
+    void return_exchange(Exchange* exchange);
+    bool draining() const { return draining_; }
+
+ private:
+    class Listener;
+    void run();
+    void apply(const std::shared_ptr<const Snapshot>& snapshot, std::unordered_map<std::string, EndpointSet> endpoints);
+    void on_accept(Listener& listener, int fd);
+    void serve(const std::string& listener, int fd, bool refused);
+
+    unsigned index_;
+    Placement& placement_;
+    std::vector<Worker*> peers_;
+    uv::Loop loop_;
+    Random random_;
+    filters::Chain chain_;
+    http::ParserScratch scratch_;
+    Ref<WorkerSnapshot> snapshot_;
+    std::unordered_map<std::string, Ref<WorkerCluster>> clusters_;
+    std::unordered_map<std::string, std::unique_ptr<Listener>> listeners_;
+    AccessLogWriter::Worker* access_log_;
+    Exchange* free_exchanges_ = nullptr;
+    std::size_t free_count_ = 0;
+    std::atomic<std::int64_t> in_flight_{0};
+    bool draining_ = false;
+    std::thread thread_;
+};
+
+}  // namespace outrider::proxy
