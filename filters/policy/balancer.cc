@@ -43,7 +43,8 @@ std::vector<std::uint32_t> make_schedule(const std::vector<std::uint32_t>& weigh
     std::vector<Turn> turns;
     for (std::size_t n = 0; n < candidates.size(); ++n) {
         const std::uint32_t i = candidates[n];
-        const double exact = static_cast<double>(weights[i] / divisor) * scale;
+        const std::uint64_t reduced = weights[i] / divisor;  // without remainder
+        const double exact = static_cast<double>(reduced) * scale;
         const auto count = std::max<std::int64_t>(1, std::llround(exact));
         // A golden-ratio phase keeps endpoints of equal weight from bunching at the same deadlines.
         const double phase = std::fmod(static_cast<double>(n + 1) * 0.6180339887498949, 1.0);
