@@ -235,8 +235,12 @@ void AccessLogWriter::write_out(Buffer& buffer) {
         if (!write_all(bytes, done)) error = errno;
         if (done > 0) torn_ = bytes[done - 1] != '\n';
     }
-    const auto lines = static_cast<std::uint64_t>(
-        std::count(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(done), '\n'));
+    // Counted only when something went wrong: looking at every byte would cost more than writing
+    // the lines did.
+    const std::uint64_t lines =
+        error == 0 ? buffer.lines
+                   : static_cast<std::uint64_t>(std::count(
+                         bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(done), '\n'));
     written_.fetch_add(lines, std::memory_order_relaxed);
     if (error != 0) {
         lost_.fetch_add(buffer.lines - lines, std::memory_order_relaxed);
