@@ -128,7 +128,7 @@ Result<HostPort> parse_host_port(std::string_view text) {
 }
 
 Result<HostPort> parse_listen(std::string_view text) {
-    if (text.starts_with(':') || text.starts_with("*:")) {
+    if ((text.starts_with(':') && !text.starts_with("::")) || text.starts_with("*:")) {
         return Error{quoted(text) + " lacks the address to listen on (0.0.0.0" +
                      std::string(text.substr(text.find(':'))) + " listens on every IPv4 address)"};
     }

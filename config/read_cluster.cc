@@ -39,8 +39,9 @@ void read_members(TableReader& table, ClusterSettings& out) {
 
 void read_balance(TableReader& table, ClusterSettings& out) {
     const bool keyed = table.has("hash_key");
-    table.choice<Balance>("balance", kBalances, out.balance);
+    const bool known = table.choice<Balance>("balance", kBalances, out.balance);
     table.parsed("hash_key", out.hash_key, parse_hash_key);
+    if (table.has("balance") && !known) return;  // nothing true can be said about the key
     if (hashes(out.balance) && !keyed) {
         table.error("balance",
                     "a hashing balancer needs hash_key = \"header:NAME\" (or query:NAME, "

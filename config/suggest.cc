@@ -10,6 +10,7 @@ namespace outrider::config {
 namespace {
 
 constexpr std::size_t kWordMax = 64;
+constexpr std::size_t kPrefixMin = 3;
 constexpr std::size_t kFar = std::numeric_limits<std::size_t>::max();
 
 std::string folded(std::string_view word) {
@@ -52,7 +53,8 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
         const std::size_t distance = edit_distance(wanted, folded(candidate));
         const std::size_t limit =
             std::clamp<std::size_t>(std::max(wanted.size(), candidate.size()) / 3, 1, 3);
-        if (distance <= limit && distance < best_distance) {
+        const bool shortened = wanted.size() >= kPrefixMin && folded(candidate).starts_with(wanted);
+        if ((distance <= limit || shortened) && distance < best_distance) {
             best = &candidate;
             best_distance = distance;
         }
