@@ -182,6 +182,12 @@ TEST(ConfigLoad, ASyntaxErrorIsOneDiagnosticWithItsPlace) {
     EXPECT_THAT(lines_of(result), ElementsAre(StartsWith("f.toml:2:11: not valid TOML: ")));
 }
 
+TEST(ConfigLoad, AHeaderThatBeginsLikeNoKeyIsASyntaxError) {
+    for (const char* text : {"[=", "[[=", "[[[a]]]", "[&", "[", "[[", "[a", "[a.", "[.a]", "[]"}) {
+        EXPECT_THAT(lines_of(parse_text(text)), ElementsAre(HasSubstr("not valid TOML"))) << text;
+    }
+}
+
 TEST(ConfigLoad, AnEmptyFileLacksAListener) {
     EXPECT_THAT(lines_of(parse_text("")),
                 ElementsAre(HasSubstr("f.toml:1:1: listener: there is none")));
