@@ -3,25 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-// clang-format off: the order matters
-#define TOML_EXCEPTIONS 0
-#define TOML_MAX_NESTED_VALUES 32
-#if __has_include(<toml++/impl/preprocessor.hpp>)
-#include <toml++/impl/preprocessor.hpp>
-#else
-#include <toml++/impl/preprocessor.h>
-#endif
-// toml++ (3.3 and 3.4) asserts that the key of a table header begins like a key, although the
-// file's author decides that: "[=" aborts a debug build and is undefined behaviour under clang's
-// NDEBUG, while the code behind the assertion reports the mistake well (marzer/tomlplusplus issue
-// 294). So no assertion of its is on, nor taken for true; the fuzz target holds that what is left
-// is sound.
-#undef TOML_ASSERT
-#undef TOML_ASSERT_ASSUME
-#define TOML_ASSERT(expr) static_assert(true)
-#define TOML_ASSERT_ASSUME(expr) static_assert(true)
-#include <toml++/toml.h>
-// clang-format on
+#include "config/toml_library.h"
 
 namespace outrider::config {
 namespace {

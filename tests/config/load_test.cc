@@ -188,6 +188,17 @@ TEST(ConfigLoad, AHeaderThatBeginsLikeNoKeyIsASyntaxError) {
     }
 }
 
+TEST(ConfigLoad, LettersOutsideOfQuotesAreSyntaxErrors) {
+    for (const char* text : {"\u00e4", "a = \u00e4", "a = 1\u00e4", "a\u0410 = 1", "[\u00e4]",
+                             "a = [\"x\"\u00e4]", "a = \u20ac", "a = \U0001f40e"}) {
+        EXPECT_THAT(lines_of(parse_text(text)), ElementsAre(HasSubstr("not valid TOML"))) << text;
+    }
+    // In strings and comments they are welcome, and so is a byte order mark.
+    EXPECT_TRUE(parse_text("\ufeff# \u00e4\n" +
+                           file_with_route("respond = { body = \"\"\"\\\n \u00e4\"\"\" }"))
+                    .settings);
+}
+
 TEST(ConfigLoad, AnEmptyFileLacksAListener) {
     EXPECT_THAT(lines_of(parse_text("")),
                 ElementsAre(HasSubstr("f.toml:1:1: listener: there is none")));
