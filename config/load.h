@@ -2,11 +2,13 @@
 //
 // Invariants:
 //   * a diagnostic names file:line:col, the full dotted key ("route[2].match.host") and the reason
-//   * unknown keys are errors, with a did-you-mean when a known key of that table is near (edit distance)
+//   * unknown keys are errors, with a did-you-mean when a known key of that table is near (edit
+//   distance)
 //   * settings exist exactly when there is no error; warnings do not prevent them
 //   * the file is read once; nothing else is touched: no socket, no DNS
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -21,21 +23,23 @@ struct Diagnostic {
     enum class Severity : std::uint8_t { kError, kWarning };
     Severity severity = Severity::kError;
     std::string file;
-    unsigned line = 0;    // from 1
-    unsigned column = 0;  // from 1
+    unsigned line = 0;    // from 1; 0 when the file as a whole is meant (it cannot be read)
+    unsigned column = 0;  // from 1, in characters; 0 with line 0
     std::string key;      // empty for syntax errors
     std::string reason;
 };
-// "file:line:col: key: reason" (warnings: "file:line:col: warning: key: reason")
+// "file:line:col: key: reason" (warnings: "file:line:col: warning: key: reason"). One printable
+// line.
 std::string to_string(const Diagnostic& d);
 
 struct LoadResult {
     std::optional<Settings> settings;
     std::vector<Diagnostic> diagnostics;  // in file order
-    std::string source;                   // the file's text as read, before substitution (for /config?source=1)
+    std::string source;  // the file's text as read, before substitution (for /config?source=1)
 };
 
-// Looks up an environment variable; nothing when unset. Injected so that tests need no real environment.
+// Looks up an environment variable; nothing when unset. Injected so that tests need no real
+// environment.
 using EnvLookup = std::function<std::optional<std::string>(const std::string&)>;
 
 // `host_name` is the default of node.name.
@@ -45,7 +49,13 @@ LoadResult parse(std::string_view text, const std::string& file_name, const EnvL
 // Reads the file (at most 4 MiB) and parses it with the process's environment.
 LoadResult load_file(const std::string& path);
 
-// The settings as TOML again, every default spelled out; what /config shows. Secrets never appear.
-std::string to_toml(const Settings& settings);
+// kHide writes "***" for the values of header rules and header matches that carry credentials
+// (Authorization, Cookie and names with "token", "secret", "password", "api-key" and the like in
+// them).
+enum class Secrets : std::uint8_t { kHide, kShow };
+
+// The settings as TOML again, every default spelled out; what /config shows. With kShow parse()
+// gives the same settings back.
+std::string to_toml(const Settings& settings, Secrets secrets = Secrets::kHide);
 
 }  // namespace outrider::config

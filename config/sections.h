@@ -1,0 +1,38 @@
+// One function for each section of the file: table -> settings, every mistake reported. What only
+// shows across sections (references, duplicates, hidden routes) is validate.h's.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "config/reader.h"
+#include "config/settings.h"
+
+namespace outrider::config {
+
+inline constexpr std::size_t kListenersMax = 256;
+inline constexpr std::size_t kRoutesMax = 10'000;
+inline constexpr std::size_t kClustersMax = 10'000;
+inline constexpr std::size_t kEndpointsMax = 4096;    // of a cluster
+inline constexpr std::size_t kRouteClustersMax = 64;  // weighted clusters of a route
+inline constexpr std::size_t kHeaderRulesMax = 256;   // lines of one set, add or remove
+
+// Words of the closed sets, shared with to_toml().
+inline constexpr Choice<Balance> kBalances[] = {{"round-robin", Balance::kRoundRobin},
+                                                {"least-request", Balance::kLeastRequest},
+                                                {"ring-hash", Balance::kRingHash},
+                                                {"maglev", Balance::kMaglev}};
+inline constexpr Choice<AccessFormat> kAccessFormats[] = {{"text", AccessFormat::kText},
+                                                          {"json", AccessFormat::kJson}};
+
+void read_node(TableReader& root, NodeSettings& out);
+void read_runtime(TableReader& root, RuntimeSettings& out);
+void read_admin(TableReader& root, AdminSettings& out);
+void read_log(TableReader& root, LogSettings& out);
+void read_drain(TableReader& root, DrainSettings& out);
+void read_listeners(TableReader& root, std::vector<ListenerSettings>& out);
+void read_routes(TableReader& root, std::vector<RouteSettings>& out);
+void read_clusters(TableReader& root, std::vector<ClusterSettings>& out);
+
+}  // namespace outrider::config

@@ -1,0 +1,200 @@
+#include "config/syntax.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/bytes.h"
+#include "config/diagnostics.h"
+#include "config/suggest.h"
+
+namespace outrider::config {
+namespace {
+
+constexpr std::size_t kNameMax = 64;
+constexpr std::size_t kNodeNameMax = 253;
+constexpr std::size_t kHeaderNameMax = 256;
+constexpr std::size_t kPathMax = 8192;
+
+bool letter(char c) {
+    return ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z';
+}
+
+bool has_control(std::string_view text) {
+    return std::any_of(text.begin(), text.end(), [](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return byte < 0x20 || byte == 0x7f;
+    });
+}
+
+Result<std::string> parse_limited_name(std::string_view text, std::size_t max) {
+    const bool allowed = std::all_of(text.begin(), text.end(), [](char c) {
+        return letter(c) || ascii_digit(c) || c == '_' || c == '.' || c == '-';
+    });
+    if (text.empty() || text.size() > max || !allowed) {
+        return Error{quoted(text) + " is not a name (1 to " + std::to_string(max) +
+                     " letters, digits, '_', '.' or '-')"};
+    }
+    return std::string(text);
+}
+
+// What llhttp knows, without CONNECT (outrider is no forward proxy) and the RTSP methods.
+const std::vector<std::string>& methods() {
+    static const std::vector<std::string> kMethods{
+        "GET",      "HEAD",      "POST",       "PUT",        "DELETE", "OPTIONS", "PATCH",
+        "TRACE",    "ACL",       "BIND",       "CHECKOUT",   "COPY",   "LINK",    "LOCK",
+        "M-SEARCH", "MERGE",     "MKACTIVITY", "MKCALENDAR", "MKCOL",  "MOVE",    "NOTIFY",
+        "PROPFIND", "PROPPATCH", "PURGE",      "REBIND",     "REPORT", "SEARCH",  "SUBSCRIBE",
+        "UNBIND",   "UNLINK",    "UNLOCK",     "UNSUBSCRIBE"};
+    return kMethods;
+}
+
+// RFC 9110 section 7.6.1 and RFC 9112 section 6: these describe the connection or the framing,
+// which outrider writes itself.
+constexpr std::array<std::string_view, 8> kFramingFields{
+    "connection", "content-length", "keep-alive",        "proxy-connection",
+    "te",         "trailer",        "transfer-encoding", "upgrade"};
+
+}  // namespace
+
+Result<std::string> parse_name(std::string_view text) {
+    return parse_limited_name(text, kNameMax);
+}
+
+Result<std::string> parse_node_name(std::string_view text) {
+    return parse_limited_name(text, kNodeNameMax);
+}
+
+bool is_token(std::string_view text) {
+    constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
+    return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
+        return letter(c) || ascii_digit(c) || kMarks.find(c) != std::string_view::npos;
+    });
+}
+
+Result<std::string> parse_header_value(std::string_view text) {
+    if (std::any_of(text.begin(), text.end(), [](char c) {
+            const auto byte = static_cast<unsigned char>(c);
+            return (byte < 0x20 && c != '\t') || byte == 0x7f;
+        })) {
+        return Error{"a header value cannot contain control characters or line breaks"};
+    }
+    if (trim_ows(text).size() != text.size()) {
+        return Error{"a header value cannot begin or end with white space"};
+    }
+    if (text.size() > kPathMax) return Error{"a header value of more than 8 KiB"};
+    return std::string(text);
+}
+
+Result<std::string> parse_header_name(std::string_view text) {
+    if (!is_token(text) || text.size() > kHeaderNameMax) {
+        return Error{quoted(text) + " is not a header name (letters, digits and !#$%&'*+-.^_`|~)"};
+    }
+    return std::string(text);
+}
+
+Result<std::string> parse_rule_header(std::string_view text) {
+    Result<std::string> name = parse_header_name(text);
+    if (!name) return name;
+    const std::string lower = to_lower(text);
+    if (lower == "host") {
+        return Error{"Host cannot be changed by header rules; use rewrite = { host = \"...\" }"};
+    }
+    if (std::find(kFramingFields.begin(), kFramingFields.end(), lower) != kFramingFields.end()) {
+        return Error{*name +
+                     " frames messages or belongs to one connection; outrider writes it "
+                     "itself, rules cannot touch it"};
+    }
+    return name;
+}
+
+Result<std::string> parse_method(std::string_view text) {
+    const auto& known = methods();
+    if (std::find(known.begin(), known.end(), text) != known.end()) return std::string(text);
+    if (text == "CONNECT") return Error{"CONNECT is not forwarded"};
+    return Error{quoted(text) + " is not a known HTTP method" + did_you_mean(text, known)};
+}
+
+Result<std::string> parse_path(std::string_view text) {
+    if (text.empty() || text.front() != '/') return Error{quoted(text) + " must begin with '/'"};
+    if (text.size() > kPathMax) return Error{"a path of more than 8 KiB"};
+    for (const char c : text) {
+        if (c == '?' || c == '#') {
+            return Error{quoted(text) + " must be a path only, without '" + std::string(1, c) +
+                         "'"};
+        }
+        if (c <= ' ' || c >= 0x7f) {  // char is signed here: bytes above 0x7f are below ' '
+            return Error{quoted(text) +
+                         " has a character that paths carry percent-encoded (space: %20)"};
+        }
+    }
+    return std::string(text);
+}
+
+Result<std::string> parse_file_path(std::string_view text) {
+    if (text.find('/') == std::string_view::npos || text.back() == '/' || has_control(text)) {
+        return Error{quoted(text) + " is not a file path (with a '/' in it, not at its end)"};
+    }
+    return std::string(text);
+}
+
+Result<HashKey> parse_hash_key(std::string_view text) {
+    using Kind = HashKey::Kind;
+    if (text == "path") return HashKey{Kind::kPath, ""};
+    if (text == "source") return HashKey{Kind::kSource, ""};
+    const std::size_t colon = text.find(':');
+    const std::string_view kind = text.substr(0, colon);
+    const std::string_view name =
+        colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
+    if (kind == "header" && is_token(name)) return HashKey{Kind::kHeader, std::string(name)};
+    if (kind == "cookie" && is_token(name)) return HashKey{Kind::kCookie, std::string(name)};
+    if (kind == "query" && !name.empty() && !has_control(name) &&
+        name.find_first_of(" &=#") == std::string_view::npos) {
+        return HashKey{Kind::kQuery, std::string(name)};
+    }
+    return Error{quoted(text) +
+                 " is not a hash key (header:NAME, query:NAME, cookie:NAME, path or source)"};
+}
+
+std::string to_string(const HashKey& key) {
+    switch (key.kind) {
+        case HashKey::Kind::kHeader:
+            return "header:" + key.name;
+        case HashKey::Kind::kQuery:
+            return "query:" + key.name;
+        case HashKey::Kind::kCookie:
+            return "cookie:" + key.name;
+        case HashKey::Kind::kPath:
+            return "path";
+        case HashKey::Kind::kSource:
+            break;
+    }
+    return "source";
+}
+
+Result<Discover> parse_discover(std::string_view text) {
+    const std::size_t colon = text.find(':');
+    const std::string_view kind = text.substr(0, colon);
+    const std::string_view rest =
+        colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
+    if (kind == "dns") {
+        Result<HostPort> where = parse_host_port(rest);
+        if (!where) return Error{where.error()};
+        if (is_ip_literal(where->host)) {
+            return Error{quoted(rest) + " is an address, not a DNS name; list it under endpoints"};
+        }
+        return Discover{DiscoverKind::kDns, where->host, where->port};
+    }
+    if (kind == "dns-srv") {
+        Result<std::string> name = parse_host(rest);
+        if (name && !is_ip_literal(*name)) return Discover{DiscoverKind::kDnsSrv, *name, 0};
+        return Error{quoted(rest) + " is not the DNS name of SRV records (_http._tcp.example)"};
+    }
+    return Error{quoted(text) + " is not a discovery (dns:NAME:PORT or dns-srv:NAME)"};
+}
+
+std::string to_string(const Discover& discover) {
+    if (discover.kind == DiscoverKind::kDnsSrv) return "dns-srv:" + discover.name;
+    return "dns:" + discover.name + ":" + std::to_string(discover.port);
+}
+
+}  // namespace outrider::config

@@ -1,0 +1,203 @@
+#include "config/validate.h"
+
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <arpa/inet.h>
+
+#include "config/hidden.h"
+#include "config/suggest.h"
+
+namespace outrider::config {
+namespace {
+
+std::string entry(std::string_view kind, std::size_t index) {
+    return std::string(kind) + "[" + std::to_string(index + 1) + "]";
+}
+
+class Checks {
+  public:
+    Checks(const Settings& settings, Diagnostics& diagnostics)
+        : settings_(settings), diagnostics_(diagnostics) {}
+
+    void errors() {
+        listeners_ = unique_names("listener", settings_.listeners);
+        clusters_ = unique_names("cluster", settings_.clusters);
+        unique_names("route", settings_.routes);
+        references();
+        addresses();
+        if (settings_.listeners.empty() && !diagnostics_.located("listener")) {
+            error("listener", "there is none; a sidecar needs at least one [[listener]]");
+        }
+    }
+
+    void warnings() {
+        unused();
+        hidden();
+    }
+
+  private:
+    void error(const std::string& key, const std::string& reason) {
+        diagnostics_.error(diagnostics_.position_of(key), key, reason);
+    }
+    void warning(const std::string& key, const std::string& reason) {
+        diagnostics_.warning(diagnostics_.position_of(key), key, reason);
+    }
+    std::string line_of(const std::string& key) const {
+        return "line " + std::to_string(diagnostics_.position_of(key).line);
+    }
+
+    template <typename T>
+    std::set<std::string> unique_names(std::string_view kind, const std::vector<T>& entries) {
+        std::map<std::string, std::size_t> first;
+        std::set<std::string> names;
+        for (std::size_t i = 0; i < entries.size(); ++i) {
+            const std::string& name = entries[i].name;
+            if (name.empty()) continue;
+            const auto [it, inserted] = first.emplace(name, i);
+            if (!inserted) {
+                error(entry(kind, i) + ".name", "there is already a " + std::string(kind) +
+                                                    " named " + quoted(name) + " (" +
+                                                    line_of(entry(kind, it->second)) + ")");
+            }
+            names.insert(name);
+        }
+        return names;
+    }
+
+    void refer(const std::string& key, std::string_view kind, const std::string& name,
+               const std::set<std::string>& known) {
+        if (name.empty() || known.count(name) > 0) return;
+        error(key, "there is no " + std::string(kind) + " named " + quoted(name) +
+                       did_you_mean(name, {known.begin(), known.end()}));
+    }
+
+    void references() {
+        for (std::size_t i = 0; i < settings_.routes.size(); ++i) {
+            const RouteSettings& route = settings_.routes[i];
+            const std::string path = entry("route", i);
+            refer(path + ".listener", "listener", route.listener, listeners_);
+            const bool single = diagnostics_.located(path + ".cluster");
+            for (std::size_t k = 0; k < route.clusters.size(); ++k) {
+                const std::string key =
+                    single ? path + ".cluster" : entry(path + ".clusters", k) + ".name";
+                refer(key, "cluster", route.clusters[k].name, clusters_);
+            }
+            if (route.mirror) {
+                refer(path + ".mirror.cluster", "cluster", route.mirror->cluster, clusters_);
+            }
+        }
+    }
+
+    // One spelling for each address, so that [::1] and [0:0::1] are the same.
+    static std::string canonical(const std::string& host) {
+        if (host == "localhost") return "127.0.0.1";
+        in6_addr address{};
+        char text[INET6_ADDRSTRLEN] = "";
+        if (inet_pton(AF_INET6, host.c_str(), &address) == 1 &&
+            inet_ntop(AF_INET6, &address, text, sizeof text) != nullptr) {
+            return text;
+        }
+        return host;
+    }
+
+    // An IPv4 wildcard and an IPv6 wildcard are kept apart, as sockets with IPV6_V6ONLY are.
+    static bool collide(const HostPort& a, const HostPort& b) {
+        if (a.port == 0 || a.port != b.port) return false;
+        const std::string host_a = canonical(a.host);
+        const std::string host_b = canonical(b.host);
+        if (host_a == host_b) return true;
+        const bool ipv6_a = host_a.find(':') != std::string::npos;
+        const bool ipv6_b = host_b.find(':') != std::string::npos;
+        const std::string wildcard = ipv6_a ? "::" : "0.0.0.0";
+        return ipv6_a == ipv6_b && (host_a == wildcard || host_b == wildcard);
+    }
+
+    void addresses() {
+        std::vector<std::pair<std::string, HostPort>> all;
+        all.emplace_back("admin.listen", settings_.admin.listen);
+        if (settings_.admin.status_listen) {
+            all.emplace_back("admin.status_listen", *settings_.admin.status_listen);
+        }
+        for (std::size_t i = 0; i < settings_.listeners.size(); ++i) {
+            if (settings_.listeners[i].listen.host.empty()) continue;
+            all.emplace_back(entry("listener", i) + ".listen", settings_.listeners[i].listen);
+        }
+        // Report at the one that stands later in the file; a default (admin.listen) stands nowhere.
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            for (std::size_t k = 0; k < i; ++k) {
+                if (!collide(all[i].second, all[k].second)) continue;
+                const bool swap =
+                    diagnostics_.located(all[k].first) &&
+                    diagnostics_.position_of(all[i].first) < diagnostics_.position_of(all[k].first);
+                const auto& later = swap ? all[k] : all[i];
+                const auto& earlier = swap ? all[i] : all[k];
+                error(later.first,
+                      to_string(later.second) + " is taken by " + earlier.first + " (" +
+                          to_string(earlier.second) +
+                          (diagnostics_.located(earlier.first) ? ", " + line_of(earlier.first)
+                                                               : ", the default") +
+                          ")");
+                break;
+            }
+        }
+    }
+
+    void unused() {
+        std::set<std::string> used_listeners;
+        std::set<std::string> used_clusters;
+        for (const RouteSettings& route : settings_.routes) {
+            used_listeners.insert(route.listener);
+            for (const WeightedCluster& cluster : route.clusters)
+                used_clusters.insert(cluster.name);
+            if (route.mirror) used_clusters.insert(route.mirror->cluster);
+        }
+        for (std::size_t i = 0; i < settings_.listeners.size(); ++i) {
+            if (used_listeners.count(settings_.listeners[i].name) > 0) continue;
+            warning(entry("listener", i), "listener " + quoted(settings_.listeners[i].name) +
+                                              " has no route: every request gets 404");
+        }
+        for (std::size_t i = 0; i < settings_.clusters.size(); ++i) {
+            if (used_clusters.count(settings_.clusters[i].name) > 0) continue;
+            warning(entry("cluster", i),
+                    "cluster " + quoted(settings_.clusters[i].name) + " is used by no route");
+        }
+    }
+
+    void hidden() {
+        std::unordered_map<std::string, std::vector<std::size_t>> by_listener;
+        for (std::size_t i = 0; i < settings_.routes.size(); ++i) {
+            const RouteSettings& route = settings_.routes[i];
+            std::vector<std::size_t>& earlier = by_listener[route.listener];
+            for (const std::size_t k : earlier) {
+                const RouteSettings& before = settings_.routes[k];
+                if (!hides(before.match, route.match)) continue;
+                warning(entry("route", i), "route " + quoted(route.name) +
+                                               " is never taken: route " + quoted(before.name) +
+                                               " (" + line_of(entry("route", k)) +
+                                               ") takes all its requests");
+                break;
+            }
+            earlier.push_back(i);
+        }
+    }
+
+    const Settings& settings_;
+    Diagnostics& diagnostics_;
+    std::set<std::string> listeners_;
+    std::set<std::string> clusters_;
+};
+
+}  // namespace
+
+void validate(const Settings& settings, Diagnostics& diagnostics) {
+    Checks checks(settings, diagnostics);
+    checks.errors();
+    // A wrong value keeps its default, about which no warning would be true.
+    if (!diagnostics.has_errors()) checks.warnings();
+}
+
+}  // namespace outrider::config

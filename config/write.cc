@@ -1,0 +1,278 @@
+// Settings -> TOML.
+#include <array>
+#include <charconv>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/units.h"
+#include "config/environment.h"
+#include "config/load.h"
+#include "config/sections.h"
+#include "config/syntax.h"
+
+namespace outrider::config {
+namespace {
+
+// A TOML basic string that reads back as `text`, environment substitution included.
+std::string literal(std::string_view text) {
+    constexpr std::string_view kHex = "0123456789ABCDEF";
+    std::string out = "\"";
+    for (const char c : escape_environment(text)) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '"' || c == '\\') {
+            out += {'\\', c};
+        } else if (c == '\n') {
+            out += "\\n";
+        } else if (byte < 0x20 || byte == 0x7f) {
+            out += "\\u00";
+            out += {kHex[byte >> 4], kHex[byte & 15]};
+        } else {
+            out += c;
+        }
+    }
+    return out + "\"";
+}
+
+std::string literal(double value) {
+    std::array<char, 32> buffer{};
+    const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
+    return {buffer.data(), end};
+}
+
+std::string literal(bool value) {
+    return value ? "true" : "false";
+}
+std::string literal(Duration value) {
+    return literal(std::string_view(outrider::to_string(value)));
+}
+std::string literal(Bytes value) {
+    return literal(std::string_view(outrider::to_string(value)));
+}
+std::string literal(const HostPort& value) {
+    return literal(std::string_view(config::to_string(value)));
+}
+template <std::integral T>
+std::string literal(T value) {
+    return std::to_string(value);
+}
+
+template <typename T>
+std::string literal_list(const std::vector<T>& values) {
+    std::string out;
+    for (const T& value : values)
+        out += (out.empty() ? "" : ", ") + literal(value);
+    return "[" + out + "]";
+}
+
+template <typename E, std::size_t N>
+std::string word(const Choice<E> (&choices)[N], E value) {
+    for (const Choice<E>& choice : choices) {
+        if (choice.value == value) return literal(choice.word);
+    }
+    return literal("");
+}
+
+bool carries_credentials(std::string_view header) {
+    const std::string name = to_lower(header);
+    for (const std::string_view part : {"authorization", "cookie", "token", "secret", "password",
+                                        "api-key", "apikey", "api_key", "credential"}) {
+        if (name.find(part) != std::string::npos) return true;
+    }
+    return false;
+}
+
+// { key = value, ... }, built in order.
+class InlineTable {
+  public:
+    void add(std::string_view key, const std::string& value) {
+        if (!text_.empty()) text_ += ", ";
+        text_.append(key).append(" = ").append(value);
+    }
+    bool empty() const { return text_.empty(); }
+    std::string str() const { return text_.empty() ? "{}" : "{ " + text_ + " }"; }
+
+  private:
+    std::string text_;
+};
+
+class Writer {
+  public:
+    explicit Writer(Secrets secrets) : secrets_(secrets) {}
+
+    void section(std::string_view header) {
+        if (!out_.empty()) out_ += '\n';
+        out_.append(header).append("\n");
+    }
+    void line(std::string_view key, const std::string& value) {
+        out_.append(key).append(" = ").append(value).append("\n");
+    }
+    // A header's value, unless it is to be hidden.
+    std::string header_value(std::string_view name, const std::string& value) const {
+        return literal(secrets_ == Secrets::kHide && carries_credentials(name)
+                           ? std::string_view("***")
+                           : std::string_view(value));
+    }
+    std::string take() { return std::move(out_); }
+
+  private:
+    Secrets secrets_;
+    std::string out_;
+};
+
+void write_process(const Settings& s, Writer& w) {
+    w.section("[node]");
+    w.line("name", literal(s.node.name));
+    w.line("service", literal(s.node.service));
+    w.line("address", literal(s.node.address));
+    w.line("zone", literal(s.node.zone));
+    w.section("[runtime]");
+    w.line("workers", literal(s.runtime.workers));
+    w.line("max_connections", literal(s.runtime.max_connections));
+    w.section("[admin]");
+    w.line("listen", literal(s.admin.listen));
+    if (s.admin.status_listen) w.line("status_listen", literal(*s.admin.status_listen));
+    w.section("[log]");
+    w.line("level", literal(s.log.level));
+    w.line("access", literal(s.log.access));
+    w.line("access_format", word(kAccessFormats, s.log.access_format));
+    w.section("[drain]");
+    w.line("delay", literal(s.drain.delay));
+    w.line("timeout", literal(s.drain.timeout));
+}
+
+void write_listener(const ListenerSettings& s, Writer& w) {
+    w.section("[[listener]]");
+    w.line("name", literal(s.name));
+    w.line("listen", literal(s.listen));
+    w.line("header_timeout", literal(s.header_timeout));
+    w.line("idle_timeout", literal(s.idle_timeout));
+    w.line("body_idle_timeout", literal(s.body_idle_timeout));
+    w.line("min_body_rate", literal(s.min_body_rate));
+    w.line("min_read_rate", literal(s.min_read_rate));
+    w.line("max_header_bytes", literal(s.max_header_bytes));
+    w.line("max_headers", literal(s.max_headers));
+    w.line("max_target_bytes", literal(s.max_target_bytes));
+    w.line("max_body_bytes", literal(s.max_body_bytes));
+    w.line("max_pipelined", literal(s.max_pipelined));
+    w.line("trust_forwarded", literal(s.trust_forwarded));
+}
+
+std::string match_table(const MatchSettings& s, const Writer& w) {
+    InlineTable table;
+    if (!s.host.empty()) table.add("host", literal(s.host));
+    if (!s.path.empty()) table.add("path", literal(s.path));
+    if (!s.path_prefix.empty()) table.add("path_prefix", literal(s.path_prefix));
+    if (!s.methods.empty()) table.add("methods", literal_list(s.methods));
+    InlineTable headers;
+    for (const HeaderMatch& header : s.headers) {
+        headers.add(literal(header.name), w.header_value(header.name, header.value));
+    }
+    if (!headers.empty()) table.add("headers", headers.str());
+    return table.str();
+}
+
+std::string rules_table(const HeaderRules& s, const Writer& w) {
+    InlineTable set;
+    for (const auto& [name, value] : s.set)
+        set.add(literal(name), w.header_value(name, value));
+    InlineTable add;
+    for (std::size_t i = 0; i < s.add.size();) {
+        const std::string& name = s.add[i].first;
+        std::string values;
+        for (; i < s.add.size() && s.add[i].first == name; ++i) {
+            values += (values.empty() ? "" : ", ") + w.header_value(name, s.add[i].second);
+        }
+        add.add(literal(name), "[" + values + "]");
+    }
+    InlineTable table;
+    table.add("set", set.str());
+    table.add("add", add.str());
+    table.add("remove", literal_list(s.remove));
+    return table.str();
+}
+
+std::string redirect_table(const RedirectSettings& s) {
+    InlineTable table;
+    table.add("status", literal(s.status));
+    if (!s.scheme.empty()) table.add("scheme", literal(s.scheme));
+    if (!s.host.empty()) table.add("host", literal(s.host));
+    if (!s.path.empty()) table.add("path", literal(s.path));
+    if (s.prefix) table.add("prefix", literal(*s.prefix));
+    table.add("keep_query", literal(s.keep_query));
+    return table.str();
+}
+
+void write_target(const RouteSettings& s, Writer& w) {
+    if (s.clusters.size() == 1 && s.clusters.front().weight == 1) {
+        w.line("cluster", literal(s.clusters.front().name));
+    } else if (!s.clusters.empty()) {
+        std::string all;
+        for (const WeightedCluster& cluster : s.clusters) {
+            InlineTable table;
+            table.add("name", literal(cluster.name));
+            table.add("weight", literal(cluster.weight));
+            all += (all.empty() ? "" : ", ") + table.str();
+        }
+        w.line("clusters", "[" + all + "]");
+    }
+    if (s.respond) {
+        InlineTable table;
+        table.add("status", literal(s.respond->status));
+        table.add("body", literal(s.respond->body));
+        table.add("content_type", literal(s.respond->content_type));
+        w.line("respond", table.str());
+    }
+    if (s.redirect) w.line("redirect", redirect_table(*s.redirect));
+}
+
+void write_route(const RouteSettings& s, Writer& w) {
+    w.section("[[route]]");
+    w.line("name", literal(s.name));
+    w.line("listener", literal(s.listener));
+    w.line("match", match_table(s.match, w));
+    write_target(s, w);
+    w.line("timeout", literal(s.timeout));
+    InlineTable rewrite;
+    if (s.rewrite.prefix) rewrite.add("prefix", literal(*s.rewrite.prefix));
+    if (!s.rewrite.host.empty()) rewrite.add("host", literal(s.rewrite.host));
+    if (!rewrite.empty()) w.line("rewrite", rewrite.str());
+    InlineTable headers;
+    headers.add("request", rules_table(s.request_headers, w));
+    headers.add("response", rules_table(s.response_headers, w));
+    w.line("headers", headers.str());
+    if (s.mirror) {
+        InlineTable mirror;
+        mirror.add("cluster", literal(s.mirror->cluster));
+        mirror.add("percent", literal(s.mirror->percent));
+        w.line("mirror", mirror.str());
+    }
+}
+
+void write_cluster(const ClusterSettings& s, Writer& w) {
+    w.section("[[cluster]]");
+    w.line("name", literal(s.name));
+    if (!s.endpoints.empty()) w.line("endpoints", literal_list(s.endpoints));
+    if (s.discover) w.line("discover", literal(config::to_string(*s.discover)));
+    w.line("balance", word(kBalances, s.balance));
+    if (s.hash_key) w.line("hash_key", literal(config::to_string(*s.hash_key)));
+    w.line("connect_timeout", literal(s.connect_timeout));
+    w.line("read_timeout", literal(s.read_timeout));
+    w.line("idle_timeout", literal(s.idle_timeout));
+}
+
+}  // namespace
+
+std::string to_toml(const Settings& settings, Secrets secrets) {
+    Writer writer(secrets);
+    write_process(settings, writer);
+    for (const ListenerSettings& listener : settings.listeners)
+        write_listener(listener, writer);
+    for (const RouteSettings& route : settings.routes)
+        write_route(route, writer);
+    for (const ClusterSettings& cluster : settings.clusters)
+        write_cluster(cluster, writer);
+    return writer.take();
+}
+
+}  // namespace outrider::config
