@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -21,7 +22,7 @@ constexpr unsigned kAcceptsATurn = 64;  // then others get their turn; poll is l
 int open_reserve() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
 }  // namespace
 
-Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port) {
+Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port, bool ask_first) {
     const auto failed = [&](const char* what, int fd) {
         const int error = errno;
         if (fd >= 0) ::close(fd);
@@ -31,19 +32,19 @@ Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port)
     if (fd < 0) return failed("open a socket for", fd);
     const int on = 1;
     ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (reuse_port) {
+    if (reuse_port && ask_first && address.port() != 0) {
         // Taken by somebody else? SO_REUSEPORT would share the port with another process of the same user without a
         // word, so a plain bind asks first.
         const int probe = ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         ::setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (address.port() != 0 && ::bind(probe, address.raw(), address.size()) != 0) {
+        if (::bind(probe, address.raw(), address.size()) != 0) {
             const auto error = failed("listen on", fd);
             ::close(probe);
             return error;
         }
         ::close(probe);
-        ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     }
+    if (reuse_port) ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     if (address.storage.ss_family == AF_INET6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (::bind(fd, address.raw(), address.size()) != 0) return failed("listen on", fd);
     if (::listen(fd, kBacklog) != 0) return failed("listen on", fd);
@@ -102,6 +103,14 @@ void Acceptor::close(Acceptor* acceptor) {
         if (done->reserve_ >= 0) ::close(done->reserve_);
         delete done;
     });
+}
+
+unsigned processor_count() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    const int count = CPU_COUNT(&set);
+    return count < 1 ? 1 : static_cast<unsigned>(count);
 }
 
 std::uint64_t random_seed() {

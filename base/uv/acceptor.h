@@ -12,7 +12,8 @@
 namespace outrider::uv {
 
 // Opens, binds and listens; the socket is closed on exec and does not block. Port 0: the kernel picks one.
-Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port);
+// `reuse_port`: other sockets of this process share the address; `ask_first`: it is an error when anybody listens there.
+Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port, bool ask_first = true);
 SocketAddress local_address(int fd);
 
 class Acceptor {
@@ -39,6 +40,9 @@ class Acceptor {
     int reserve_;  // a descriptor given up when there is none left, so that the queue can still be emptied
     OnAccept on_accept_;
 };
+
+// Processors that this process may use; at least 1.
+unsigned processor_count();
 
 // Numbers that only the kernel knows: seeds for Random. Never fails.
 std::uint64_t random_seed();

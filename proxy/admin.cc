@@ -1,0 +1,491 @@
+#include "proxy/admin.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "config/load.h"
+#include "proxy/problem.h"
+#include "proxy/server.h"
+
+#ifndef OUTRIDER_VERSION
+#define OUTRIDER_VERSION "0.0.0"
+#endif
+
+namespace outrider::proxy {
+
+namespace {
+using namespace std::chrono_literals;
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kAdminConnectionsMax = 256;
+
+AdminReply json_reply(const Json& json, int status = 200) {
+    return {status, "application/json", json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", {}};
+}
+
+AdminReply problem(int status, std::string_view detail) {
+    return {status, "application/problem+json", problem_json(status, detail, {}), {}};
+}
+
+AdminReply text(int status, std::string body) { return {status, "text/plain; charset=utf-8", std::move(body), {}}; }
+
+bool is_loopback(std::string_view ip) { return ip.substr(0, 4) == "127." || ip == "::1"; }
+
+std::string query_value(std::string_view query, std::string_view name) {
+    while (!query.empty()) {
+        const std::size_t end = query.find('&');
+        const std::string_view pair = query.substr(0, end);
+        const std::size_t equals = pair.find('=');
+        if (pair.substr(0, equals) == name) return std::string(equals == std::string_view::npos ? "1" : pair.substr(equals + 1));
+        if (end == std::string_view::npos) break;
+        query.remove_prefix(end + 1);
+    }
+    return {};
+}
+
+void append_html(std::string& out, std::string_view s) {
+    for (const char c : s) {
+        switch (c) {
+            case '<': out += "&lt;"; break;
+            case '>': out += "&gt;"; break;
+            case '&': out += "&amp;"; break;
+            case '"': out += "&quot;"; break;
+            default: out += c;
+        }
+    }
+}
+
+// Objects as two-column tables, lists of objects as one table.
+void append_html_value(std::string& out, const Json& json) {
+    if (json.is_object()) {
+        out += "<table>";
+        for (const auto& [key, value] : json.items()) {
+            out += "<tr><th>";
+            append_html(out, key);
+            out += "</th><td>";
+            append_html_value(out, value);
+            out += "</td></tr>";
+        }
+        out += "</table>";
+    } else if (json.is_array()) {
+        out += "<ul>";
+        for (const auto& value : json) {
+            out += "<li>";
+            append_html_value(out, value);
+            out += "</li>";
+        }
+        out += "</ul>";
+    } else {
+        append_html(out, json.is_string() ? json.get<std::string>() : json.dump());
+    }
+}
+
+std::string html_page(std::string_view title, std::string_view body) {
+    std::string out =
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>outrider: ";
+    append_html(out, title);
+    out += "</title><meta name=\"viewport\" content=\"width=device-width\"><style>"
+           "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2430}"
+           "nav a{margin-right:1rem}table{border-collapse:collapse;margin:.3rem 0}"
+           "th,td{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #e3e7ee}"
+           "th{font-weight:600;color:#4a5568}ul{margin:0;padding-left:1.1rem}h1{font-size:1.3rem}h2{font-size:1.05rem;margin-top:1.6rem}"
+           ".ok{color:#0a7d33}.bad{color:#b3261e}</style></head><body><nav>";
+    for (const char* page : {"/", "/clusters", "/listeners", "/routes", "/server_info", "/config", "/metrics", "/help"}) {
+        out += std::string("<a href=\"") + page + "\">" + (page[1] == '\0' ? "dashboard" : page + 1) + "</a>";
+    }
+    out += "</nav><h1>";
+    append_html(out, title);
+    out += "</h1>";
+    out += body;
+    out += "</body></html>\n";
+    return out;
+}
+
+bool wants_html(const AdminRequest& request) { return request.accept.find("text/html") != std::string::npos; }
+
+// A JSON page for a person with a browser.
+AdminReply as_html(const AdminRequest& request, AdminReply reply) {
+    if (!wants_html(request) || reply.content_type != "application/json") return reply;
+    std::string body;
+    append_html_value(body, Json::parse(reply.body, nullptr, false));
+    return {reply.status, "text/html; charset=utf-8", html_page(request.path.substr(1), body), reply.allow};
+}
+
+}  // namespace
+
+// ---- the connections -------------------------------------------------------------------------------------------------
+
+class Admin::AdminExchange final : public http::ServerExchange {
+ public:
+    AdminExchange(Admin& admin, bool status_only) : admin_(admin), status_only_(status_only), alive_(std::make_shared<bool>(true)) {}
+    ~AdminExchange() override { *alive_ = false; }
+
+ private:
+    void on_request() override {
+        if (request_complete()) answer();
+    }
+    void on_request_body(std::span<const std::string_view>) override {
+        if (request_bytes() > 64 * 1024 && !response_started()) send(problem(413, "no body is wanted here"));
+    }
+    void on_request_end(std::span<const http::Field>) override {
+        if (!response_started()) answer();
+    }
+    void on_bad_request(int status, const char* reason) override {
+        if (response_started()) {
+            abort_response();
+        } else {
+            send(problem(status, reason));
+        }
+    }
+    void on_aborted(AbortReason) override { *alive_ = false; }
+
+    void answer() {
+        const bool local = is_loopback(connection().peer_ip());
+        const bool from_page = request().find("Origin") != nullptr;
+        const AdminRequest asked{std::string(request().method_text()), std::string(request().path()),
+                                 std::string(request().query()), std::string(request().value_of(http::FieldId::kAccept))};
+        admin_.handle(asked, status_only_, local && !from_page, [this, alive = alive_](const AdminReply& reply) {
+            if (*alive) send(reply);
+        });
+    }
+
+    void send(const AdminReply& reply) {
+        start_response(reply.status, http::reason_phrase(reply.status), Body::kLength, reply.body.size(),
+                       reply.content_type.size() + reply.allow.size() + 256, [&](http::HeadWriter& out) {
+                           out.field("Content-Type", reply.content_type);
+                           if (!reply.allow.empty()) out.field("Allow", reply.allow);
+                           out.text("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+                                    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n");
+                       });
+        const std::string_view body = reply.body;
+        write_body({&body, 1}, false);
+        finish();
+    }
+
+    Admin& admin_;
+    bool status_only_;
+    std::shared_ptr<bool> alive_;
+};
+
+class Admin::Port final : public http::ServerHandler {
+ public:
+    Port(Admin& admin, int fd, bool status_only) : admin_(admin), status_only_(status_only) {
+        acceptor_ = new uv::Acceptor(admin.server_.loop(), fd, [this](int accepted) { serve(accepted); });
+    }
+    ~Port() { close(); }
+
+    void close() {
+        if (acceptor_ == nullptr) return;
+        uv::Acceptor::close(acceptor_);
+        acceptor_ = nullptr;
+        closing_ = true;
+        while (connections_ != nullptr) {
+            http::ServerConnection* c = connections_;
+            unlink(*c);
+            c->kill(http::ServerExchange::AbortReason::kShutdown);
+        }
+    }
+    uv::SocketAddress address() const { return acceptor_->address(); }
+
+ private:
+    void serve(int fd) {
+        if (closing_ || count_ >= kAdminConnectionsMax) {
+            ::close(fd);
+            return;
+        }
+        auto* connection = new http::ServerConnection(admin_.server_.loop(), *this, admin_.limits_, admin_.scratch_);
+        connection->list_next = connections_;
+        if (connections_ != nullptr) connections_->list_prev = connection;
+        connections_ = connection;
+        ++count_;
+        if (!connection->start(fd)) connection->close();
+    }
+    void unlink(http::ServerConnection& c) {
+        if (c.list_prev != nullptr) c.list_prev->list_next = c.list_next;
+        if (connections_ == &c) connections_ = c.list_next;
+        if (c.list_next != nullptr) c.list_next->list_prev = c.list_prev;
+        c.list_prev = c.list_next = nullptr;
+    }
+    http::ServerExchange* new_exchange(http::ServerConnection&) override {
+        return new AdminExchange(admin_, status_only_);
+    }
+    void release_exchange(http::ServerExchange* exchange) override { delete exchange; }
+    void on_connection_closed(http::ServerConnection& connection) override {
+        unlink(connection);
+        --count_;
+        delete &connection;
+    }
+
+    Admin& admin_;
+    bool status_only_;
+    uv::Acceptor* acceptor_ = nullptr;
+    http::ServerConnection* connections_ = nullptr;
+    std::size_t count_ = 0;
+    bool closing_ = false;
+};
+
+Admin::Admin(Server& server) : server_(server) {
+    limits_.header_timeout = 10s;
+    limits_.idle_timeout = 60s;
+    limits_.body_idle_timeout = 10s;
+}
+
+Admin::~Admin() = default;
+
+Result<void> Admin::listen(const config::AdminSettings& settings) {
+    const auto open = [&](const config::HostPort& where, bool status_only) -> Result<void> {
+        const auto address = uv::SocketAddress::parse(where.host == "localhost" ? "127.0.0.1" : where.host, where.port);
+        if (!address) return Error{"admin: " + address.error()};
+        const auto fd = uv::open_listening_socket(*address, false);
+        if (!fd) return Error{"admin: " + fd.error()};
+        ports_.push_back(std::make_unique<Port>(*this, *fd, status_only));
+        return {};
+    };
+    if (auto ok = open(settings.listen, false); !ok) return ok;
+    if (settings.status_listen) return open(*settings.status_listen, true);
+    return {};
+}
+
+void Admin::close() {
+    for (auto& port : ports_) port->close();
+}
+
+std::string Admin::address_text() const { return ports_.front()->address().text(); }
+
+// ---- the pages -----------------------------------------------------------------------------------------------------------
+
+struct Admin::Route {
+    const char* path;
+    const char* method;
+    const char* what;
+    bool status;  // also on status_listen
+};
+
+const std::vector<Admin::Route>& Admin::routes() {
+    static const std::vector<Route> all = {
+        {"/", "GET", "dashboard", false},
+        {"/help", "GET", "this list", false},
+        {"/ready", "GET", "200 when traffic should come here, else 503 with the reason", true},
+        {"/live", "GET", "200 while the process works", true},
+        {"/metrics", "GET", "Prometheus text, OpenMetrics when asked for", true},
+        {"/config", "GET", "the configuration in use, defaults spelled out; ?source=1 the file as it was read", false},
+        {"/clusters", "GET", "clusters and endpoints with their load", false},
+        {"/listeners", "GET", "listeners and the addresses they are bound to", false},
+        {"/routes", "GET", "routes in the order in which they match", false},
+        {"/server_info", "GET", "version, node, uptime, generation", false},
+        {"/reload", "POST", "read the configuration again; ?dry_run only checks it", false},
+        {"/drain", "POST", "become unready, stop accepting, end when idle", false},
+        {"/logging", "POST", "?level=debug changes the log level", false},
+        {"/health/fail", "POST", "make /ready answer 503", false},
+        {"/health/ok", "POST", "let /ready tell the truth again", false},
+        {"/shutdown", "POST", "end at once", false},
+    };
+    return all;
+}
+
+void Admin::handle(const AdminRequest& request, bool status_only, bool may_change, const Done& done) {
+    const auto& all = routes();
+    const auto route = std::find_if(all.begin(), all.end(), [&](const Route& r) { return r.path == request.path; });
+    if (route == all.end() || (status_only && !route->status)) {
+        AdminReply reply = help();
+        if (status_only) reply = text(404, "only /ready, /live and /metrics are served here\n");
+        reply.status = 404;
+        done(std::move(reply));
+        return;
+    }
+    const std::string_view wanted = route->method;
+    const bool matches = request.method == wanted || (wanted == "GET" && request.method == "HEAD");
+    if (!matches) {
+        AdminReply reply = problem(405, "this path takes " + std::string(wanted));
+        reply.allow = wanted == "GET" ? "GET, HEAD" : "POST";
+        done(std::move(reply));
+        return;
+    }
+    if (wanted == "POST" && !may_change) {
+        done(problem(403, "changes are taken from loopback only, and not from web pages"));
+        return;
+    }
+    reply_page(request, done);
+}
+
+void Admin::reply_page(const AdminRequest& request, const Done& done) {
+    const std::string& path = request.path;
+    if (path == "/") return done(dashboard());
+    if (path == "/help") return done(as_html(request, help()));
+    if (path == "/ready") return done(ready());
+    if (path == "/live") return done(text(200, "live\n"));
+    if (path == "/metrics") return done(metrics(request));
+    if (path == "/config") return done(config(request));
+    if (path == "/listeners") return done(as_html(request, listeners()));
+    if (path == "/routes") return done(as_html(request, route_list()));
+    if (path == "/server_info") return done(as_html(request, server_info()));
+    if (path == "/clusters") {
+        return clusters([request, done](AdminReply reply) { done(as_html(request, std::move(reply))); });
+    }
+    if (path == "/reload") return done(reload(request));
+    if (path == "/logging") return done(logging(request));
+    if (path == "/drain") {
+        server_.begin_drain();
+        return done(json_reply({{"draining", true}}));
+    }
+    if (path == "/health/fail" || path == "/health/ok") {
+        server_.set_health_override(path == "/health/fail");
+        return done(json_reply({{"ready", server_.not_ready_reason().empty()}}));
+    }
+    // /shutdown: the answer leaves first.
+    done(json_reply({{"shutdown", true}}));
+    server_.loop().after(20ms, [this] { server_.shutdown_now(); });
+}
+
+AdminReply Admin::ready() const {
+    const std::string reason = server_.not_ready_reason();
+    return reason.empty() ? text(200, "ready\n") : text(503, "not ready: " + reason + "\n");
+}
+
+AdminReply Admin::metrics(const AdminRequest& request) const {
+    const Exposition wanted = negotiate(request.accept);
+    return {200, std::string(wanted.content_type), server_.metrics().render(wanted.format), {}};
+}
+
+AdminReply Admin::config(const AdminRequest& request) const {
+    const Snapshot& snapshot = server_.snapshot();
+    if (!query_value(request.query, "source").empty()) {
+        return {200, "application/toml", snapshot.source, {}};
+    }
+    return {200, "application/toml", config::to_toml(snapshot.settings), {}};
+}
+
+AdminReply Admin::listeners() const {
+    Json out = Json::array();
+    for (const ListenerEntry& entry : server_.snapshot().listeners) {
+        Json addresses = Json::array();
+        for (const auto& [name, address] : server_.bound()) {
+            if (name == entry.settings->name) addresses.push_back(address.text());
+        }
+        std::int64_t open = 0;
+        for (const Gauge* g : entry.connections) open += g->value();
+        out.push_back({{"name", entry.settings->name},
+                       {"address", addresses.size() == 1 ? addresses[0] : addresses},
+                       {"connections", open},
+                       {"routes", entry.routes.size()},
+                       {"trust_forwarded", entry.settings->trust_forwarded}});
+    }
+    return json_reply({{"listeners", out}});
+}
+
+AdminReply Admin::route_list() const {
+    Json out = Json::array();
+    for (const ListenerEntry& listener : server_.snapshot().listeners) {
+        for (const RouteEntry& route : listener.routes) {
+            const auto& s = *route.settings;
+            Json match = Json::object();
+            if (!s.match.host.empty()) match["host"] = s.match.host;
+            if (!s.match.path.empty()) match["path"] = s.match.path;
+            if (!s.match.path_prefix.empty()) match["path_prefix"] = s.match.path_prefix;
+            if (!s.match.methods.empty()) match["methods"] = s.match.methods;
+            Json names = Json::array();
+            for (const auto& h : s.match.headers) names.push_back(h.name);
+            if (!names.empty()) match["headers"] = names;
+            Json entry = {{"name", s.name}, {"listener", s.listener}, {"match", match}};
+            if (s.respond) entry["respond"] = s.respond->status;
+            if (s.redirect) entry["redirect"] = s.redirect->status;
+            Json to = Json::array();
+            for (const auto& c : s.clusters) to.push_back({{"cluster", c.name}, {"weight", c.weight}});
+            if (!to.empty()) entry["clusters"] = to;
+            if (s.mirror) entry["mirror"] = {{"cluster", s.mirror->cluster}, {"percent", s.mirror->percent}};
+            entry["timeout"] = to_string(s.timeout);
+            std::uint64_t requests = 0;
+            for (const auto& choice : route.cells) {
+                for (const RouteCells& cell : choice) {
+                    for (int code = 100; code < 600; ++code) requests += cell.requests->value(code);
+                }
+            }
+            entry["requests"] = requests;
+            out.push_back(std::move(entry));
+        }
+    }
+    return json_reply({{"routes", out}});
+}
+
+AdminReply Admin::server_info() const {
+    const config::Settings& s = server_.snapshot().settings;
+    const Duration uptime = server_.loop().now() - server_.started_at();
+    return json_reply({{"version", OUTRIDER_VERSION},
+                       {"pid", ::getpid()},
+                       {"node", {{"name", s.node.name}, {"service", s.node.service}, {"address", s.node.address}, {"zone", s.node.zone}}},
+                       {"uptime_seconds", uptime / 1s},
+                       {"ready", server_.not_ready_reason().empty()},
+                       {"not_ready_reason", server_.not_ready_reason()},
+                       {"draining", server_.draining()},
+                       {"workers", server_.worker_count()},
+                       {"connections", server_.connections()},
+                       {"in_flight", server_.in_flight()},
+                       {"config", {{"file", server_.config_path()},
+                                   {"generation", server_.snapshot().generation},
+                                   {"rejected", server_.rejected_configurations()}}},
+                       {"log_level", log_level()}});
+}
+
+void Admin::clusters(const Done& done) const {
+    server_.collect_clusters([this, done](const std::vector<ClusterReport>& reports) {
+        Json out = Json::array();
+        for (const ClusterReport& report : reports) {
+            Json endpoints = Json::array();
+            for (const EndpointReport& e : report.endpoints) {
+                endpoints.push_back({{"endpoint", e.id},
+                                     {"in_flight", e.in_flight},
+                                     {"connections", e.connections},
+                                     {"idle", e.idle},
+                                     {"requests", e.requests},
+                                     {"failures", e.failures},
+                                     {"latency_ewma_ms", std::round(e.latency_ewma_us) / 1000.0}});
+            }
+            Json cluster = {{"name", report.name}, {"endpoints", endpoints}};
+            if (const std::string failure = server_.discovery().failure(report.name); !failure.empty()) {
+                cluster["discovery_failure"] = failure;
+            }
+            out.push_back(std::move(cluster));
+        }
+        done(json_reply({{"clusters", out}}));
+    });
+}
+
+AdminReply Admin::help() const {
+    Json out = Json::array();
+    for (const Route& r : routes()) out.push_back({{"method", r.method}, {"path", r.path}, {"what", r.what}});
+    return json_reply({{"paths", out}});
+}
+
+AdminReply Admin::dashboard() const {
+    const Json info = Json::parse(server_info().body);
+    std::string body = "<p>";
+    body += info["ready"].get<bool>() ? "<b class=\"ok\">ready</b>" : "<b class=\"bad\">not ready</b> ";
+    append_html(body, info["not_ready_reason"].get<std::string>());
+    body += "</p><h2>Server</h2>";
+    append_html_value(body, info);
+    body += "<h2>Listeners</h2>";
+    append_html_value(body, Json::parse(listeners().body)["listeners"]);
+    body += "<h2>Routes</h2>";
+    append_html_value(body, Json::parse(route_list().body)["routes"]);
+    return {200, "text/html; charset=utf-8", html_page(server_.snapshot().settings.node.name, body), {}};
+}
+
+AdminReply Admin::reload(const AdminRequest& request) {
+    const bool dry_run = !query_value(request.query, "dry_run").empty();
+    const ReloadResult result = server_.reload(dry_run);
+    return json_reply({{"ok", result.ok}, {"dry_run", dry_run}, {"generation", result.generation}, {"messages", result.messages}},
+                      result.ok ? 200 : 422);
+}
+
+AdminReply Admin::logging(const AdminRequest& request) {
+    const std::string level = query_value(request.query, "level");
+    if (auto set = set_log_level(level); !set) return problem(400, set.error());
+    return json_reply({{"level", log_level()}});
+}
+
+}  // namespace outrider::proxy

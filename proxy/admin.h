@@ -1,0 +1,74 @@
+// The admin HTTP endpoint: GET reads, POST changes. Runs on the main loop.
+//
+// Two listeners: `listen` serves everything, changes only to loopback peers; `status_listen` serves /ready /live /metrics.
+// A change that carries an Origin field is refused: no web page may drain a sidecar.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/http/server_connection.h"
+#include "base/result.h"
+#include "base/uv/acceptor.h"
+#include "config/settings.h"
+
+namespace outrider::proxy {
+
+class Server;
+
+struct AdminReply {
+    int status = 200;
+    std::string content_type = "application/json";
+    std::string body;
+    std::string allow;  // with 405
+};
+
+struct AdminRequest {
+    std::string method;
+    std::string path;
+    std::string query;
+    std::string accept;
+};
+
+class Admin {
+ public:
+    explicit Admin(Server& server);
+    ~Admin();
+
+    Result<void> listen(const config::AdminSettings& settings);
+    void close();
+    std::string address_text() const;
+
+    // Answers through `done`, at once or later.
+    using Done = std::function<void(AdminReply)>;
+    void handle(const AdminRequest& request, bool status_only, bool may_change, const Done& done);
+
+ private:
+    class Port;
+    class AdminExchange;
+    struct Route;
+    static const std::vector<Route>& routes();
+
+    void reply_page(const AdminRequest& request, const Done& done);
+    AdminReply ready() const;
+    AdminReply metrics(const AdminRequest& request) const;
+    AdminReply config(const AdminRequest& request) const;
+    AdminReply listeners() const;
+    AdminReply route_list() const;
+    AdminReply server_info() const;
+    AdminReply help() const;
+    AdminReply dashboard() const;
+    void clusters(const Done& done) const;
+    AdminReply reload(const AdminRequest& request);
+    AdminReply logging(const AdminRequest& request);
+
+    Server& server_;
+    http::ParserScratch scratch_;
+    http::ServerLimits limits_;
+    std::vector<std::unique_ptr<Port>> ports_;
+};
+
+}  // namespace outrider::proxy

@@ -1,0 +1,344 @@
+#include "proxy/server.h"
+
+#include <csignal>
+#include <map>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/process_metrics.h"
+#include "proxy/admin.h"
+
+#ifndef OUTRIDER_VERSION
+#define OUTRIDER_VERSION "0.0.0"
+#endif
+
+namespace outrider::proxy {
+
+namespace {
+using namespace std::chrono_literals;
+
+constexpr Duration kDrainPoll = 50ms;
+
+std::string listener_key(const config::ListenerSettings& l) { return l.name + " " + config::to_string(l.listen); }
+
+// What a running process cannot change.
+std::vector<std::string> needs_restart(const config::Settings& now, const config::Settings& next) {
+    std::vector<std::string> out;
+    const auto note = [&](bool differs, const char* key) {
+        if (differs) out.push_back(std::string("warning: ") + key + " changed; it takes effect at the next start");
+    };
+    note(now.runtime.workers != next.runtime.workers, "runtime.workers");
+    note(now.admin != next.admin, "admin");
+    note(now.log.access != next.log.access, "log.access");
+    note(now.log.access_format != next.log.access_format, "log.access_format");
+    return out;
+}
+
+}  // namespace
+
+Server::Server(std::string config_path) : config_path_(std::move(config_path)) {}
+Server::~Server() = default;
+
+// ---- start --------------------------------------------------------------------------------------------------------------
+
+std::vector<std::string> Server::start() {
+    std::signal(SIGPIPE, SIG_IGN);
+    config::LoadResult loaded = config::load_file(config_path_);
+    std::vector<std::string> problems;
+    for (const auto& d : loaded.diagnostics) {
+        if (d.severity == config::Diagnostic::Severity::kError) {
+            problems.push_back(config::to_string(d));
+        } else {
+            log_warning("{}", config::to_string(d));
+        }
+    }
+    if (!loaded.settings) return problems;
+    const config::Settings& settings = *loaded.settings;
+    if (auto level = set_log_level(settings.log.level); !level) return {level.error()};
+    started_at_ = loop_.now();
+    uv::raise_open_files();
+    const unsigned workers = settings.runtime.workers != 0 ? settings.runtime.workers : uv::processor_count();
+    if (auto opened = open_access_log(settings.log); !opened) return {opened.error()};
+    metrics_ = std::make_unique<Registry>(workers + 1);
+    placement_ = std::make_unique<Placement>(workers);
+    std::vector<Worker*> peers;
+    for (unsigned i = 0; i < workers; ++i) {
+        workers_.push_back(std::make_unique<Worker>(i, *placement_, access_log_ ? &access_log_->worker(i) : nullptr));
+        peers.push_back(workers_.back().get());
+    }
+    for (auto& worker : workers_) worker->set_peers(peers);
+    std::vector<std::pair<std::string, std::vector<int>>> opened;
+    if (auto ok = open_listeners(settings, opened); !ok) return {ok.error()};
+    discovery_ = std::make_unique<Discovery>(loop_, [this](const std::string& cluster, const EndpointSet& set) {
+        for (auto& worker : workers_) worker->publish_endpoints(cluster, set);
+    });
+    admin_ = std::make_unique<Admin>(*this);
+    if (auto ok = admin_->listen(settings.admin); !ok) return {ok.error()};
+    register_metrics();
+    const std::uint64_t generation = ++generation_;
+    for (auto& worker : workers_) worker->start();
+    activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), generation, *metrics_, workers));
+    for (auto& [name, fds] : opened) {
+        for (std::size_t i = 0; i < fds.size(); ++i) workers_[i]->listen(name, fds[i]);
+    }
+    signals_ = std::make_unique<uv::Signals>(
+        loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1}, [this](int s) { on_signal(s); });
+    for (const auto& [name, address] : bound_) log_info("listener {} on {}", name, address.text());
+    log_info("outrider {} serves with {} workers, admin on {}", OUTRIDER_VERSION, workers, admin_->address_text());
+    return {};
+}
+
+Result<void> Server::open_access_log(const config::LogSettings& settings) {
+    if (settings.access == "off") return {};
+    AccessLogWriter::Options options;
+    options.target = settings.access;
+    options.format = settings.access_format;
+    options.workers = 256;
+    auto opened = AccessLogWriter::open(options);
+    if (!opened) return Error{opened.error()};
+    access_log_ = std::move(*opened);
+    return {};
+}
+
+Result<std::vector<int>> Server::open_sockets(const config::ListenerSettings& listener) const {
+    const std::string host = listener.listen.host == "localhost" ? "127.0.0.1" : listener.listen.host;
+    auto address = uv::SocketAddress::parse(host, listener.listen.port);
+    if (!address) return Error{"listener " + listener.name + ": " + address.error()};
+    std::vector<int> fds;
+    for (std::size_t i = 0; i < workers_.size(); ++i) {
+        // The first socket of several asks whether the port is free; port 0 is settled by it for all.
+        auto fd = uv::open_listening_socket(*address, true, i == 0);
+        if (!fd) {
+            for (const int open : fds) ::close(open);
+            return Error{"listener " + listener.name + ": " + fd.error()};
+        }
+        fds.push_back(*fd);
+        if (i == 0) address = uv::local_address(*fd);
+    }
+    return fds;
+}
+
+// Opens what `next` listens on and the process does not; all or nothing.
+Result<void> Server::open_listeners(const config::Settings& next,
+                                    std::vector<std::pair<std::string, std::vector<int>>>& opened) {
+    for (const auto& listener : next.listeners) {
+        bool known = false;
+        if (snapshot_) {
+            for (const auto& have : snapshot_->settings.listeners) known |= listener_key(have) == listener_key(listener);
+        }
+        if (known) continue;
+        auto fds = open_sockets(listener);
+        if (!fds) {
+            for (auto& [name, open] : opened) {
+                for (const int fd : open) ::close(fd);
+            }
+            opened.clear();
+            return Error{fds.error()};
+        }
+        bound_.emplace_back(listener.name, uv::local_address(fds->front()));
+        opened.emplace_back(listener.name, std::move(*fds));
+    }
+    return {};
+}
+
+void Server::activate(std::shared_ptr<const Snapshot> snapshot) {
+    snapshot_ = std::move(snapshot);
+    placement_->max.store(snapshot_->settings.runtime.max_connections, std::memory_order_relaxed);
+    discovery_->configure(snapshot_->settings.clusters);
+    const auto endpoints = discovery_->endpoints();
+    for (auto& worker : workers_) worker->publish(snapshot_, endpoints);
+}
+
+void Server::register_metrics() {
+    metrics_->collect(collect_process_metrics);
+    metrics_->collect([this](Samples& s) {
+        s.gauge("config_generation", "Generation of the configuration in use.", static_cast<double>(snapshot_->generation));
+        s.counter("config_rejected_total", "Configurations refused at a reload.", static_cast<double>(rejected_));
+        s.gauge("build_info", "Always 1; the labels say what runs.", 1, {{"version", OUTRIDER_VERSION}});
+        s.gauge("ready", "1 while /ready answers 200.", not_ready_reason().empty() ? 1 : 0);
+        if (access_log_) {
+            s.counter("access_log_dropped_total", "Access-log lines that could not be written.",
+                      static_cast<double>(access_log_->dropped_lines()));
+        }
+    });
+}
+
+int Server::run() {
+    loop_.run();
+    signals_.reset();
+    admin_.reset();
+    discovery_.reset();
+    for (auto& worker : workers_) worker->join();
+    if (access_log_) access_log_->stop();
+    workers_.clear();
+    return exit_code_;
+}
+
+// ---- reload ---------------------------------------------------------------------------------------------------------------
+
+ReloadResult Server::reload(bool dry_run) {
+    ReloadResult result;
+    result.generation = snapshot_->generation;
+    config::LoadResult loaded = config::load_file(config_path_);
+    for (const auto& d : loaded.diagnostics) result.messages.push_back(config::to_string(d));
+    std::vector<std::pair<std::string, std::vector<int>>> opened;
+    if (loaded.settings && !dry_run) {
+        const auto bound_before = bound_;
+        if (auto ok = open_listeners(*loaded.settings, opened); !ok) {
+            bound_ = bound_before;
+            result.messages.push_back(ok.error());
+            loaded.settings.reset();
+        }
+    }
+    if (!loaded.settings) {
+        if (!dry_run) {
+            ++rejected_;
+            for (const std::string& m : result.messages) log_error("reload refused: {}", m);
+        }
+        return result;
+    }
+    result.ok = true;
+    for (std::string& m : needs_restart(snapshot_->settings, *loaded.settings)) result.messages.push_back(std::move(m));
+    if (dry_run) return result;
+    for (const std::string& m : result.messages) log_warning("reload: {}", m);
+    const auto previous = snapshot_;
+    (void)set_log_level(loaded.settings->log.level);
+    activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), ++generation_, *metrics_,
+                            worker_count()));
+    for (const auto& had : previous->settings.listeners) {
+        bool stays = false;
+        for (const auto& has : snapshot_->settings.listeners) stays |= listener_key(has) == listener_key(had);
+        if (stays) continue;
+        const auto address = uv::SocketAddress::parse(had.listen.host, had.listen.port);
+        std::erase_if(bound_, [&](const auto& b) {
+            return b.first == had.name && (!address || had.listen.port == 0 || b.second.text() == address->text());
+        });
+        for (auto& worker : workers_) worker->unlisten(had.name);
+    }
+    for (auto& [name, fds] : opened) {
+        for (std::size_t i = 0; i < fds.size(); ++i) workers_[i]->listen(name, fds[i]);
+    }
+    result.generation = snapshot_->generation;
+    log_info("configuration generation {} is in use", result.generation);
+    return result;
+}
+
+// ---- end ------------------------------------------------------------------------------------------------------------------
+
+void Server::on_signal(int signum) {
+    switch (signum) {
+        case SIGHUP: reload(false); break;
+        case SIGUSR1:
+            if (access_log_) {
+                if (auto reopened = access_log_->reopen(); !reopened) log_error("{}", reopened.error());
+            }
+            break;
+        case SIGTERM: draining_ ? shutdown_now() : begin_drain(); break;
+        default: shutdown_now(); break;
+    }
+}
+
+std::string Server::not_ready_reason() const {
+    if (draining_) return "draining";
+    if (health_failing_) return "failed by an operator (POST /health/ok mends it)";
+    if (!discovery_->settled()) return "waiting for the first DNS answers";
+    return {};
+}
+
+void Server::begin_drain() {
+    if (draining_) return;
+    draining_ = true;
+    const auto& drain = snapshot_->settings.drain;
+    log_info("draining: not ready any more, listeners close in {}", to_string(drain.delay));
+    loop_.after(drain.delay, [this] { close_listeners(); });
+}
+
+void Server::close_listeners() {
+    if (listeners_closed_ || finishing_) return;
+    listeners_closed_ = true;
+    drain_until_ = loop_.now() + snapshot_->settings.drain.timeout;
+    for (auto& worker : workers_) worker->drain();
+    loop_.after(kDrainPoll, [this] { check_drained(); });
+}
+
+void Server::check_drained() {
+    if (finishing_) return;
+    if (connections() == 0) {
+        log_info("drained");
+        finish();
+    } else if (loop_.now() >= drain_until_) {
+        log_warning("drain.timeout is over with {} connections open, {} exchanges in flight", connections(), in_flight());
+        finish();
+    } else {
+        loop_.after(kDrainPoll, [this] { check_drained(); });
+    }
+}
+
+void Server::shutdown_now() {
+    draining_ = true;
+    finish();
+}
+
+void Server::finish() {
+    if (finishing_) return;
+    finishing_ = true;
+    auto left = std::make_shared<std::size_t>(workers_.size());
+    auto cut = std::make_shared<std::size_t>(0);
+    for (auto& worker : workers_) {
+        worker->stop([this, left, cut](std::size_t aborted) {
+            loop_.post([this, left, cut, aborted] {
+                *cut += aborted;
+                if (--*left != 0) return;
+                if (*cut != 0) log_warning("{} exchanges were cut", *cut);
+                admin_->close();
+                discovery_->close();
+                loop_.after(10ms, [this] { loop_.stop(); });
+            });
+        });
+    }
+}
+
+std::int64_t Server::in_flight() const {
+    std::int64_t sum = 0;
+    for (const auto& worker : workers_) sum += worker->in_flight();
+    return sum;
+}
+
+void Server::collect_clusters(std::function<void(std::vector<ClusterReport>)> done) {
+    auto left = std::make_shared<std::size_t>(workers_.size());
+    auto sum = std::make_shared<std::vector<ClusterReport>>();
+    auto finished = std::make_shared<std::function<void(std::vector<ClusterReport>)>>(std::move(done));
+    const auto add = [sum](const std::vector<ClusterReport>& part) {
+        for (const ClusterReport& cluster : part) {
+            auto known = std::find_if(sum->begin(), sum->end(), [&](const auto& c) { return c.name == cluster.name; });
+            if (known == sum->end()) {
+                sum->push_back(cluster);
+                continue;
+            }
+            for (const EndpointReport& e : cluster.endpoints) {
+                auto at = std::find_if(known->endpoints.begin(), known->endpoints.end(),
+                                       [&](const auto& k) { return k.id == e.id; });
+                if (at == known->endpoints.end()) {
+                    known->endpoints.push_back(e);
+                    continue;
+                }
+                at->in_flight += e.in_flight;
+                at->connections += e.connections;
+                at->idle += e.idle;
+                at->requests += e.requests;
+                at->failures += e.failures;
+                at->latency_ewma_us = std::max(at->latency_ewma_us, e.latency_ewma_us);
+            }
+        }
+    };
+    for (auto& worker : workers_) {
+        worker->report([this, left, sum, finished, add](std::vector<ClusterReport> part) {
+            loop_.post([left, sum, finished, add, part = std::move(part)] {
+                add(part);
+                if (--*left == 0) (*finished)(std::move(*sum));
+            });
+        });
+    }
+}
+
+}  // namespace outrider::proxy
