@@ -1,5 +1,5 @@
-// Durations and sizes come from people's configuration files: any bytes are answered, and what is accepted reads
-// back as the same value from its printed form.
+// Durations and sizes come from people's configuration files: any bytes are answered, and what is
+// accepted reads back as the same value from its printed form.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
