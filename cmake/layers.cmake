@@ -11,10 +11,18 @@ function(outrider_layer name)
   endif()
 endfunction()
 
-# outrider_test(NAME LINKS…): one GoogleTest program of every *_test.cc directly in this folder, each test a ctest of its own.
+# outrider_test(NAME [THREADS] LINKS…): one GoogleTest program of every *_test.cc directly in this folder, each test
+# a ctest of its own. THREADS: its code runs on more than one thread, so CI runs it under ThreadSanitizer too
+# (target `threaded`, ctest label `threads`).
 function(outrider_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 TEST "THREADS" "" "")
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
   add_executable(${name} ${sources})
-  target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gtest_main GTest::gmock)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120)
+  target_link_libraries(${name} PRIVATE ${TEST_UNPARSED_ARGUMENTS} GTest::gtest GTest::gtest_main GTest::gmock)
+  set(labels)
+  if(TEST_THREADS)
+    set(labels LABELS threads)
+    add_dependencies(threaded ${name})
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 ${labels})
 endfunction()
