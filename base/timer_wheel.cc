@@ -77,10 +77,11 @@ void TimerWheel::link(Timer& timer, std::uint64_t tick) {
     // The highest six-bit digit in which the tick differs from the current one says the level.
     const std::uint64_t differs = tick ^ current_;
     unsigned level = static_cast<unsigned>(63 - std::countl_zero(differs | 1)) / kSlotBits;
-    if (level >= kLevels) {  // beyond the wheel: look again when the top level comes round
+    if (level >= kLevels) {
+        // Only the top level wraps round: its slots stand for the next 63 spans. What lies beyond is looked at again then.
         level = kLevels - 1;
-        const std::uint64_t span = std::uint64_t{1} << (kSlotBits * level);
-        tick = (current_ / span + kSlots - 1) * span;
+        const std::uint64_t now_span = current_ >> (kSlotBits * level);
+        if ((tick >> (kSlotBits * level)) - now_span >= kSlots) tick = (now_span + kSlots - 1) << (kSlotBits * level);
     }
     const unsigned slot = static_cast<unsigned>(tick >> (level * kSlotBits)) & (kSlots - 1);
     Level& l = levels_[level];

@@ -187,7 +187,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
 
     void on_read(std::string_view data) override;
     void on_eof() override;
-    void on_error(int uv_error) override;
+    void on_error(int os_error) override;
     void on_blocked() override;
     void on_drained() override;
     void on_closed() override;
