@@ -4,11 +4,11 @@
 //
 //   GET /SIZE            200 with SIZE bytes ('x'), up to 1 TiB; HEAD as well
 //   GET /SIZE/DELAY      the same, DELAY milliseconds after the request was complete
-//   POST, PUT, … /SIZE   the same, once the request's body (Content-Length or chunked) was swallowed
-//   anything else        404
+//   POST, PUT, … /SIZE   the same, once the request's body (Content-Length or chunked) was
+//   swallowed anything else        404
 //
-// One thread. Keep-alive and pipelining, answers in order. It must never be what limits a proxy: heads
-// and bodies up to 1 MiB are built once for each size and sent from there.
+// One thread. Keep-alive and pipelining, answers in order. It must never be what limits a proxy:
+// heads and bodies up to 1 MiB are built once for each size and sent from there.
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -37,7 +37,7 @@ namespace {
 
 constexpr std::size_t kScratchBytes = 64 * 1024;
 constexpr std::size_t kHeadBytesMax = 64 * 1024;
-constexpr std::size_t kAnswersMax = 1024;       // queued on one connection before it is read no further
+constexpr std::size_t kAnswersMax = 1024;  // queued on one connection before it is read no further
 constexpr std::size_t kResponseSizesMax = 256;  // different sizes kept; more than that: 404
 constexpr std::uint64_t kBlockBytes = 1024 * 1024;
 constexpr std::uint64_t kBodyBytesMax = 1ULL << 40;
@@ -64,9 +64,9 @@ struct Connection {
     Socket socket;
     std::string pending;  // read and not parsed: part of a head, or what follows a delayed request
     std::deque<Answer> answers;
-    Body body;             // of the request being read
+    Body body;  // of the request being read
     bool in_body = false;
-    Answer answer{};       // to that request
+    Answer answer{};  // to that request
     std::uint64_t delay_ns = 0;
     bool delayed = false;  // `answer` waits for due_ns; later requests wait behind it
     std::uint64_t due_ns = 0;
@@ -77,7 +77,8 @@ struct Connection {
 
 std::string make_head(std::string_view status, std::uint64_t length) {
     return "HTTP/1.1 " + std::string(status) +
-           "\r\nServer: bench\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: text/plain\r\n"
+           "\r\nServer: bench\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: "
+           "text/plain\r\n"
            "Content-Length: " +
            std::to_string(length) + "\r\n\r\n";
 }
@@ -109,7 +110,7 @@ std::optional<Target> parse_target(std::string_view target) {
 }
 
 class Backend {
- public:
+  public:
     explicit Backend(std::uint16_t port)
         : listener_(listen_on_loopback(port)), not_found_(make_response("404 Not Found", 0)) {
         epoll_.add(listener_.fd(), nullptr);
@@ -128,7 +129,7 @@ class Backend {
         }
     }
 
- private:
+  private:
     void accept_all() {
         while (true) {
             auto connection = std::make_unique<Connection>();
@@ -178,7 +179,8 @@ class Backend {
         const ssize_t count = recv(c.socket.fd(), scratch_.data(), scratch_.size(), 0);
         if (count > 0) {
             const auto bytes = static_cast<std::size_t>(count);
-            // A short read has emptied the socket, unless the end of input waits behind it (epoll(7)).
+            // A short read has emptied the socket, unless the end of input waits behind it
+            // (epoll(7)).
             if (bytes < scratch_.size() && !c.input_ended) c.readable = false;
             return std::string_view(scratch_.data(), bytes);
         }
@@ -275,7 +277,8 @@ class Backend {
                 left -= taken;
                 if (front.sent == front.end) c.answers.pop_front();
             }
-            if (static_cast<std::uint64_t>(sent) < offered) return true;  // writability will be reported
+            if (static_cast<std::uint64_t>(sent) < offered)
+                return true;  // writability will be reported
         }
         return true;
     }

@@ -71,7 +71,8 @@ std::size_t Body::take(std::string_view bytes) {
     return at;
 }
 
-// One byte of a chunk-size line, of the CRLF behind chunk data, or of the trailers (RFC 9112 section 7.1).
+// One byte of a chunk-size line, of the CRLF behind chunk data, or of the trailers (RFC 9112
+// section 7.1).
 void Body::take_framing(char c) {
     switch (state_) {
         case State::kChunkSize:

@@ -1,7 +1,7 @@
 // Just enough HTTP/1.1 to find where messages end, for peers that are known and well behaved.
 //
-// Not a codec: it accepts what outrider must refuse. It exists so that the bench stands on nothing that
-// it measures.
+// Not a codec: it accepts what outrider must refuse. It exists so that the bench stands on nothing
+// that it measures.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ Fields read_fields(std::string_view head);
 
 // Counts off one body, in pieces of any size.
 class Body {
- public:
+  public:
     void start_length(std::uint64_t bytes);
     void start_chunked();
     void start_until_close();
@@ -35,7 +35,7 @@ class Body {
     bool failed() const { return state_ == State::kFailed; }
     bool until_close() const { return state_ == State::kUntilClose; }
 
- private:
+  private:
     enum class State : std::uint8_t {
         kDone,
         kLength,

@@ -1,7 +1,8 @@
 // The few system calls that the load generator and the backend share: a clock, sockets on loopback,
 // an edge-triggered epoll with nanosecond timeouts.
 //
-// Everything is edge-triggered and registered once: a connection costs no epoll_ctl after its first.
+// Everything is edge-triggered and registered once: a connection costs no epoll_ctl after its
+// first.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +20,12 @@ namespace outrider::bench {
 // CLOCK_MONOTONIC in nanoseconds.
 std::uint64_t now_ns();
 
-// Prints "PROGRAM: what: errno's text" and ends the process: a bench that cannot have its sockets is over.
+// Prints "PROGRAM: what: errno's text" and ends the process: a bench that cannot have its sockets
+// is over.
 [[noreturn]] void die(const std::string& what);
 
 class Socket {
- public:
+  public:
     Socket() = default;
     explicit Socket(int fd) : fd_(fd) {}
     Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -42,7 +44,7 @@ class Socket {
         if (fd_ >= 0) ::close(std::exchange(fd_, -1));
     }
 
- private:
+  private:
     int fd_ = -1;
 };
 
@@ -54,7 +56,7 @@ Socket accept_from(const Socket& listener);
 Socket connect_to_loopback(std::uint16_t port);
 
 class Epoll {
- public:
+  public:
     Epoll();
 
     // Edge-triggered, for reading and writing; closing the socket ends the registration.
@@ -62,7 +64,7 @@ class Epoll {
     // No timeout: waits for ever. At most one event per socket.
     std::span<const epoll_event> wait(std::optional<std::uint64_t> timeout_ns);
 
- private:
+  private:
     Socket epoll_;
     std::vector<epoll_event> events_;
 };
