@@ -2,6 +2,8 @@
 
 import statistics
 
+from harness.measure import FOREIGN_MAX, disturbance
+
 
 def print_tables(records, base=None):
     """Everything there is, in the order in which it was measured first."""
@@ -77,6 +79,7 @@ def print_load(workload, of_peer, base):
     table(f"{workload}: closed loop, median of n rounds (ratios to {base})",
           ["peer", "n", "CPU us/req", "min–max", "ratio", "req/s", "min–max", "ratio", "CPU", "sys",
            "p50 us", "p99 us", "foreign", "failed"], rows)
+    warn_if_disturbed(of_peer)
 
 
 def print_rate(workload, of_peer, base):
@@ -98,6 +101,7 @@ def print_rate(workload, of_peer, base):
           f"to direct (ratios to {base})",
           ["peer", "n", "CPU us/req", "min–max", "ratio", "req/s", *quantiles,
            "+p50", "ratio", "+p99", "ratio", "+p99.9", "ratio", "foreign", "failed"], rows)
+    warn_if_disturbed(of_peer)
 
 
 def difference(runs, direct, quantile):
@@ -106,7 +110,14 @@ def difference(runs, direct, quantile):
 
 
 def disturbed(runs):
-    return statistics.median(run["foreign"] + run["steal"] for run in runs)
+    return statistics.median(disturbance(run) for run in runs)
+
+
+def warn_if_disturbed(of_peer):
+    disturbed_peers = [peer for peer, runs in of_peer.items() if disturbed(runs) > FOREIGN_MAX]
+    if disturbed_peers:
+        print(f"  Others used these cores ({', '.join(disturbed_peers)}): req/s and latencies say little, "
+              "CPU us/req is too high.")
 
 
 def print_memory(_, of_peer, base):
