@@ -51,25 +51,57 @@ connections to be held (prints READY and JSON, holds until standard input closes
 }
 
 template <typename Number>
-Number number(std::string_view option, std::string_view text) {
-    Number value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() || value < Number{}) {
-        usage_error("--" + std::string(option) + ": not a number: " + std::string(text));
+void set(Number& target, std::string_view text) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), target);
+    if (error != std::errc() || end != text.data() + text.size() || target < Number{}) {
+        usage_error("not a number that fits here: " + std::string(text));
     }
-    return value;
 }
 
-std::vector<pid_t> pid_list(std::string_view text) {
-    std::vector<pid_t> pids;
+void set(std::vector<pid_t>& pids, std::string_view text) {
     while (!text.empty()) {
         const std::size_t comma = text.find(',');
-        pids.push_back(number<pid_t>("pids", text.substr(0, comma)));
+        set(pids.emplace_back(), text.substr(0, comma));
         if (comma == std::string_view::npos) break;
         text.remove_prefix(comma + 1);
     }
-    return pids;
 }
+
+struct Option {
+    const char* name;
+    int has_argument;
+    void (*apply)(LoadOptions&, std::string_view value);
+};
+
+using O = LoadOptions;
+using Text = std::string_view;
+
+const Option kOptions[] = {
+    {"port", required_argument, [](O& o, Text value) { set(o.port, value); }},
+    {"path", required_argument, [](O& o, Text value) { o.path = value; }},
+    {"slow-path", required_argument, [](O& o, Text value) { o.slow_path = value; }},
+    {"slow-every", required_argument, [](O& o, Text value) { set(o.slow_every, value); }},
+    {"extra-fields", required_argument, [](O& o, Text value) { set(o.extra_fields, value); }},
+    {"body", required_argument, [](O& o, Text value) { set(o.body, value); }},
+    {"chunked", no_argument, [](O& o, Text) { o.chunked = true; }},
+    {"seconds", required_argument, [](O& o, Text value) { set(o.seconds, value); }},
+    {"rate", required_argument, [](O& o, Text value) { set(o.rate, value); }},
+    {"requests", required_argument, [](O& o, Text value) { set(o.requests, value); }},
+    {"warmup", required_argument, [](O& o, Text value) { set(o.warmup, value); }},
+    {"connections", required_argument, [](O& o, Text value) { set(o.connections, value); }},
+    {"depth", required_argument, [](O& o, Text value) { set(o.depth, value); }},
+    {"idle", no_argument, [](O& o, Text) { o.mode = Mode::kIdle; }},
+    {"wait", no_argument, [](O& o, Text) { o.mode = Mode::kWait; }},
+    {"drip", no_argument, [](O& o, Text) { o.mode = Mode::kDrip; }},
+    {"drip-bytes", required_argument, [](O& o, Text value) { set(o.drip_bytes, value); }},
+    {"drip-every", required_argument, [](O& o, Text value) { set(o.drip_every_ms, value); }},
+    {"pids", required_argument, [](O& o, Text value) { set(o.pids, value); }},
+    {"help", no_argument,
+     [](O&, Text) {
+         std::fputs(kUsage, stdout);
+         std::exit(0);
+     }},
+};
 
 void check(const LoadOptions& options) {
     if (options.port == 0) usage_error("--port is missing");
@@ -86,98 +118,17 @@ void check(const LoadOptions& options) {
 }  // namespace
 
 LoadOptions parse_load_options(int argc, char** argv) {
-    static const option kOptions[] = {
-        {"port", required_argument, nullptr, 'p'},
-        {"path", required_argument, nullptr, 'u'},
-        {"slow-path", required_argument, nullptr, 's'},
-        {"slow-every", required_argument, nullptr, 'k'},
-        {"extra-fields", required_argument, nullptr, 'x'},
-        {"body", required_argument, nullptr, 'b'},
-        {"chunked", no_argument, nullptr, 'c'},
-        {"seconds", required_argument, nullptr, 't'},
-        {"rate", required_argument, nullptr, 'r'},
-        {"requests", required_argument, nullptr, 'n'},
-        {"warmup", required_argument, nullptr, 'w'},
-        {"connections", required_argument, nullptr, 'C'},
-        {"depth", required_argument, nullptr, 'd'},
-        {"idle", no_argument, nullptr, 'I'},
-        {"wait", no_argument, nullptr, 'W'},
-        {"drip", no_argument, nullptr, 'D'},
-        {"drip-bytes", required_argument, nullptr, 'B'},
-        {"drip-every", required_argument, nullptr, 'E'},
-        {"pids", required_argument, nullptr, 'P'},
-        {"help", no_argument, nullptr, 'h'},
-        {nullptr, 0, nullptr, 0},
-    };
+    std::vector<option> known;
+    for (const Option& o : kOptions)
+        known.push_back({o.name, o.has_argument, nullptr, 0});
+    known.push_back({nullptr, 0, nullptr, 0});
+
     LoadOptions options;
     int index = 0;
-    int letter = 0;
-    while ((letter = getopt_long(argc, argv, "", kOptions, &index)) != -1) {
-        if (letter == '?') std::exit(2);  // getopt has said why
-        const std::string_view name = kOptions[index].name;
-        const std::string_view value = optarg == nullptr ? "" : optarg;
-        switch (letter) {
-            case 'p':
-                options.port = number<std::uint16_t>(name, value);
-                break;
-            case 'u':
-                options.path = value;
-                break;
-            case 's':
-                options.slow_path = value;
-                break;
-            case 'k':
-                options.slow_every = number<unsigned>(name, value);
-                break;
-            case 'x':
-                options.extra_fields = number<unsigned>(name, value);
-                break;
-            case 'b':
-                options.body = number<std::uint64_t>(name, value);
-                break;
-            case 'c':
-                options.chunked = true;
-                break;
-            case 't':
-                options.seconds = number<double>(name, value);
-                break;
-            case 'r':
-                options.rate = number<double>(name, value);
-                break;
-            case 'n':
-                options.requests = number<std::uint64_t>(name, value);
-                break;
-            case 'w':
-                options.warmup = number<double>(name, value);
-                break;
-            case 'C':
-                options.connections = number<unsigned>(name, value);
-                break;
-            case 'd':
-                options.depth = number<unsigned>(name, value);
-                break;
-            case 'I':
-                options.mode = Mode::kIdle;
-                break;
-            case 'W':
-                options.mode = Mode::kWait;
-                break;
-            case 'D':
-                options.mode = Mode::kDrip;
-                break;
-            case 'B':
-                options.drip_bytes = number<unsigned>(name, value);
-                break;
-            case 'E':
-                options.drip_every_ms = number<unsigned>(name, value);
-                break;
-            case 'P':
-                options.pids = pid_list(value);
-                break;
-            default:
-                std::fputs(kUsage, stdout);
-                std::exit(0);
-        }
+    int found = 0;
+    while ((found = getopt_long(argc, argv, "", known.data(), &index)) != -1) {
+        if (found == '?') std::exit(2);  // getopt has said why
+        kOptions[index].apply(options, optarg == nullptr ? "" : optarg);
     }
     if (optind < argc) usage_error("unexpected argument: " + std::string(argv[optind]));
     check(options);
