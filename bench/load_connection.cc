@@ -9,8 +9,8 @@
 namespace outrider::bench {
 namespace {
 
-constexpr std::size_t kReadBytes = 256 * 1024;
-constexpr std::size_t kHeadBytesMax = 64 * 1024;
+constexpr std::size_t kReadBytes = std::size_t{256} * 1024;
+constexpr std::size_t kHeadBytesMax = std::size_t{64} * 1024;
 
 // Shared by all connections: what a connection does not use up at once it keeps in its head_.
 std::array<char, kReadBytes> scratch;

@@ -21,7 +21,7 @@ constexpr std::uint64_t kSettle = 800 * kMillisecond;  // for what was sent to r
 // Idle connections are opened with few requests outstanding, so that the proxy needs few
 // connections to the backend and the memory of those is not charged to the idle ones.
 constexpr std::uint64_t kIdleOutstandingMax = 64;
-constexpr std::size_t kDripTail = 64 * 1024;
+constexpr std::size_t kDripTail = std::size_t{64} * 1024;
 
 class Hold {
   public:

@@ -275,7 +275,7 @@ class LoadRun {
 }  // namespace
 
 std::string make_request(const LoadOptions& options, const std::string& path) {
-    constexpr std::uint64_t kChunk = 16 * 1024;
+    constexpr std::uint64_t kChunk = std::uint64_t{16} * 1024;
     std::string request = (options.body > 0 ? "POST " : "GET ") + path +
                           " HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(options.port) +
                           "\r\nUser-Agent: bench/1\r\nAccept: */*\r\n";

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness.processes import Child, free_port, wait_for_port
 
@@ -23,16 +23,17 @@ class Peer:
     name: str
     port: int
     tier: str
-    argv: list = field(default_factory=list)  # empty: the backend itself
-    log: str = ""
+    argv: list
+    log: str  # what it prints goes there
 
     @property
     def is_direct(self):
-        return not self.argv
+        """What a request costs without a proxy; fixed rates are compared with it."""
+        return self.name == "direct"
 
     def missing(self):
         """What is not there to start it, and how to get it; nothing when it can be started."""
-        if self.is_direct or shutil.which(self.argv[0]):
+        if shutil.which(self.argv[0]):
             return ""
         program = os.path.basename(self.argv[0])
         return f"{program} is not there ({INSTALL.get(program, 'not in PATH')})"
@@ -63,8 +64,6 @@ def load_peers(run, build, backend_port, taken):
 
 def make_peer(columns, run, build, backend_port, taken):
     name, port, tier, command = columns
-    if port == "backend":
-        return Peer(name, backend_port, tier)
     port = free_port(taken) if port == "auto" else int(port)
     values = {"PORT": port, "BACKEND": backend_port, "ADMIN": free_port(taken), "RUN": run,
               "BUILD": build, "NAME": name}
