@@ -39,7 +39,7 @@ constexpr std::size_t kScratchBytes = std::size_t{64} * 1024;
 constexpr std::size_t kHeadBytesMax = std::size_t{64} * 1024;
 constexpr std::size_t kAnswersMax = 1024;  // queued on one connection before it is read no further
 constexpr std::size_t kResponseSizesMax = 256;  // different sizes kept; more than that: 404
-constexpr std::uint64_t kBlockBytes = std::size_t{1024} * 1024;
+constexpr std::uint64_t kBlockBytes = std::uint64_t{1024} * 1024;
 constexpr std::uint64_t kBodyBytesMax = 1ULL << 40;
 constexpr std::size_t kSlicesMax = 64;
 

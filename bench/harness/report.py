@@ -48,7 +48,10 @@ def spread(rows, *path, digits=1, scale=1.0):
 
 
 def ratio(value, reference):
-    return f"{value / reference:.2f}" if value is not None and reference else "-"
+    """A difference can be negative on a noisy machine; a ratio of such things would say nothing."""
+    if value is None or reference is None or value <= 0 or reference <= 0:
+        return "-"
+    return f"{value / reference:.2f}"
 
 
 def table(title, header, rows):
