@@ -2,12 +2,14 @@
 And what only looks odd: it passes, cleaned."""
 import json
 import socket
+import threading
 import time
 
 import pytest
 
 from corpus import CASES, CHUNKED, GET, POST, SMUGGLED, case_id
 from harness import Bench
+from upstream import answer_ok
 from wire import ProtocolError, chunked
 
 
@@ -415,7 +417,7 @@ def test_expect_continue_refused_by_the_upstream_is_not_continued(bench):
         assert response.status == 403 and response.body == b"no" and not response.interim
         client.send(SMUGGLED)
         client.assert_closed()
-    bench.upstream.script = __import__("upstream").answer_ok
+    bench.upstream.script = answer_ok
     assert not bench.reached(bench.fence())
 
 
@@ -425,7 +427,6 @@ def test_expect_continue_refused_by_the_upstream_is_not_continued(bench):
     (CHUNKED + chunked(b"hello"), b"hello"),
 ], ids=["get", "counted", "chunked"])
 def test_client_that_half_closes_gets_its_answer(bench, raw, body):
-    import threading
     go = threading.Event()
 
     def script(exchange):
@@ -476,9 +477,12 @@ def test_client_that_resets_harms_nobody(bench, after):
 
 
 def test_client_that_resets_while_its_answer_is_on_the_way(bench):
+    used = []
+
     def script(exchange):
         exchange.read_body()
         if exchange.request.target == b"/case":
+            used.append(exchange.connection)
             exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 100000)
             exchange.connection.wait_closed()
             exchange.connection.close()
@@ -490,8 +494,7 @@ def test_client_that_resets_while_its_answer_is_on_the_way(bench):
     client.send(GET + b"\r\n")
     assert client.wire.response_head().status == 200
     client.reset()
-    connection = bench.upstream.connections[-1]
-    assert bench.upstream.wait_for(connection.closed_by_proxy.is_set), "the upstream connection was kept"
+    assert bench.upstream.wait_for(used[0].closed_by_proxy.is_set), "the upstream connection was kept"
     bench.fence()
 
 

@@ -297,7 +297,7 @@ class RawClient:
                         deadline = time.monotonic() + 1
                         while unsent_bytes(self.sock) and time.monotonic() < deadline:
                             os.sched_yield()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: closed here meanwhile
             self.send_error = error
 
     def send_in_background(self, data):
