@@ -19,8 +19,10 @@ import subprocess
 import tempfile
 import time
 
+from upstream import ScriptedUpstream
 from wire import PATIENCE, ProtocolError, RawClient
 
+AS_PEER = os.environ.get("OUTRIDER_AS", "outrider") != "outrider"  # then any refusal is as good as outrider's own form
 START_PATIENCE = 20.0
 STOP_PATIENCE = 15.0
 SANITIZER_REPORT = re.compile(r"(AddressSanitizer|LeakSanitizer|ThreadSanitizer|MemorySanitizer|runtime error:)")
@@ -163,9 +165,10 @@ class Outrider(Process):
 
     def __init__(self, upstream_port, listener=None, route=None, cluster=None, runtime=None, extra="", access="json"):
         super().__init__()
-        self.program = os.environ.get("OUTRIDER_BIN")
-        if not self.program:
-            raise RuntimeError("OUTRIDER_BIN is not set")
+        program = os.environ.get("OUTRIDER_BIN")
+        if not program:
+            raise RuntimeError("OUTRIDER_BIN is not set: it names the program to test")
+        self.program = os.path.abspath(program)
         self.access_log = self.directory / "access.log"
         self.parts = {"listener": listener or {}, "route": route or {}, "cluster": cluster or {}, "runtime": runtime or {}}
         self.upstream_port = upstream_port
@@ -317,7 +320,6 @@ class Bench:
     """A subject with its upstream, kept over the tests of a module and started anew when a test has ended it."""
 
     def __init__(self, **options):
-        from upstream import ScriptedUpstream
         self.options = options
         self.upstream = ScriptedUpstream()
         self.proxy = subject(self.upstream.port, **options)
@@ -347,6 +349,7 @@ class Bench:
             response = client.request(b"GET %s HTTP/1.1\r\nHost: fence.example\r\nConnection: close\r\n\r\n" % target)
         assert response.status == 200, f"the fence got {response.status}: {response.body!r}"
         assert response.body == target, f"the fence got another request's answer: {response.body[:200]!r}"
+        assert self.upstream.wait_for(self.upstream.settled, 5), "the scripted upstream is behind"
         return target
 
     def reached(self, fence):
@@ -360,4 +363,4 @@ class Bench:
             self.upstream.stop()
 
 
-__all__ = ["Bench", "Haproxy", "Nginx", "Outrider", "PATIENCE", "Process", "accepts", "free_port", "subject"]
+__all__ = ["AS_PEER", "Bench", "Haproxy", "Nginx", "Outrider", "PATIENCE", "Process", "accepts", "free_port", "subject"]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from harness import Bench, free_port
+from harness import AS_PEER, Bench, free_port
 from upstream import answer_ok
 from wire import RawClient, Truncated
 
@@ -38,6 +38,9 @@ def sends(raw, then="hold", used=None):
 
 
 def assert_bad_gateway(response):
+    if AS_PEER:
+        assert response.status in (500, 502, 503, 504), response.status
+        return
     assert response.status == 502, f"{response.status} {response.body[:200]!r}"
     assert (response.one("content-type") or b"").split(b";")[0] == b"application/problem+json", response.fields
     assert response.one("proxy-status"), response.fields

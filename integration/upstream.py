@@ -3,12 +3,16 @@
 One thread accepts, one serves each connection. A script is a function of an Exchange; it is called when a request's
 head is complete, so it can answer early, cut the connection, or read the body first (`read_body`).
 """
+import array
+import fcntl
+import select
 import socket
 import struct
+import termios
 import threading
 import time
 
-from wire import PATIENCE, ProtocolError, Truncated, Wire
+from wire import PATIENCE, ProtocolError, Truncated, Wire, chunked
 
 
 class UpstreamConnection:
@@ -19,6 +23,34 @@ class UpstreamConnection:
         self.closed_by_proxy = threading.Event()
         self.closed_here = False
         self.requests = []  # heads, in order
+        self.state = "idle"  # idle: between messages | head: reading one | script
+
+    def next_head(self):
+        """The next request's head, None at the end. The first byte is only looked at until the state says `head`."""
+        self.state = "idle"
+        if not self.wire.buffer:
+            self.sock.settimeout(None)
+            try:
+                self.sock.recv(1, socket.MSG_PEEK)
+            except OSError:
+                return None
+        self.state = "head"
+        if self.wire.at_end():
+            return None
+        request = self.wire.request_head()
+        self.requests.append(request)
+        return request
+
+    def settled(self):
+        """True when it has no bytes before it that nobody has looked at yet."""
+        if self.closed_here or self.closed_by_proxy.is_set() or self.state == "script":
+            return True
+        pending = array.array("i", [0])
+        try:
+            fcntl.ioctl(self.sock.fileno(), termios.FIONREAD, pending)
+        except (OSError, ValueError):
+            return True
+        return self.state == "idle" and pending[0] == 0
 
     @property
     def received(self):
@@ -80,7 +112,6 @@ class Exchange:
 
     def reply(self, status=200, body=b"ok", fields=(), framing="length", trailers=(), rng=None, version=b"HTTP/1.1"):
         """A well-formed answer in the framing asked for: length | chunked | close | none."""
-        from wire import chunked
         head = b"%s %d Reason\r\n" % (version, status)
         head += b"".join(b"%s: %s\r\n" % pair for pair in fields)
         if framing == "length":
@@ -120,6 +151,7 @@ class ScriptedUpstream:
         self.connections = []
         self._changed = threading.Condition()
         self._threads = []
+        self._accepting = False
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", 0))
@@ -174,25 +206,33 @@ class ScriptedUpstream:
             record.append(item)
             self._changed.notify_all()
 
+    def settled(self):
+        """True when every byte that has arrived has been looked at: the records are up to date."""
+        if self._accepting or select.select([self._listener], [], [], 0)[0]:
+            return False
+        return all(connection.settled() for connection in list(self.connections))
+
     def _accept(self):
         while True:
             try:
+                select.select([self._listener], [], [])
+                self._accepting = True
                 sock, _ = self._listener.accept()
-            except OSError:
+            except (OSError, ValueError):
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = UpstreamConnection(sock, len(self.connections))
             self._note(self.connections, connection)
+            self._accepting = False
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _serve(self, connection):
         try:
-            while not connection.closed_here and not connection.wire.at_end():
-                request = connection.wire.request_head()
-                connection.requests.append(request)
+            while not connection.closed_here and (request := connection.next_head()):
                 self._note(self.heads, request)
+                connection.state = "script"
                 exchange = Exchange(self, connection, request)
                 self.script(exchange)
                 if connection.closed_here:
