@@ -300,11 +300,25 @@ def test_pipeline_ends_at_connection_close(bench):
     assert b"/3" not in [request.target for request in bench.reached(bench.fence())]
 
 
-def test_pipeline_then_half_close(bench):
+@pytest.mark.parametrize("count", [8, 60], ids=["within-the-bound", "beyond-the-bound"])
+def test_pipeline_then_half_close(bench, count):
+    """All of them are answered, also those that wait for their turn when the end comes, and though the first is slow."""
+    second = threading.Event()
+
+    def script(exchange):
+        exchange.read_body()
+        if exchange.request.target == b"/0":
+            second.wait(1)
+            bench.proxy.client().close()
+        if exchange.request.target == b"/7":
+            second.set()
+        exchange.reply(body=exchange.request.target)
+
+    bench.upstream.script = script
     with bench.proxy.client() as client:
-        client.send(b"".join(b"GET /%d HTTP/1.1\r\n" % n + HOST + b"\r\n" for n in range(8)))
+        client.send(b"".join(b"GET /%d HTTP/1.1\r\n" % n + HOST + b"\r\n" for n in range(count)))
         client.half_close()
-        for number in range(8):
+        for number in range(count):
             assert client.response().body == b"/%d" % number
         client.assert_closed()
 
@@ -436,7 +450,7 @@ def test_upgrade_becomes_a_tunnel(bench, rng, fragments):
 
 
 def test_upgrade_with_bytes_right_behind_the_handshake(bench):
-    """They are not a request: they wait for the 101, or the exchange is refused; they are never parsed."""
+    """They are not a request: they wait for the 101 and pass then, or the exchange is refused; they are never parsed."""
     bench.upstream.script = tunnel
     smuggled = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
     with bench.proxy.client() as client:

@@ -204,7 +204,7 @@ BROKEN_CHUNKS = [
     ("size-2^64-1", b"FFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n"),
     ("size-lf", b"5\nhello\r\n0\r\n\r\n"), ("ext-lf", b"5;a\nb\r\nhello\r\n0\r\n\r\n"),
     ("ext-cr", b"5;a\rb\r\nhello\r\n0\r\n\r\n"), ("ext-nul", b"5;a\x00\r\nhello\r\n0\r\n\r\n"),
-    ("ext-1MiB", b"5;" + b"a" * (1 << 20) + b"\r\nhello\r\n0\r\n\r\n"),
+    ("ext-3MiB", b"5;" + b"a" * (3 << 20) + b"\r\nhello\r\n0\r\n\r\n"),
     ("data-long", b"5\r\nhello!\r\n0\r\n\r\n"), ("data-no-crlf", b"5\r\nhello0\r\n\r\n"),
     ("data-lf", b"5\r\nhello\n0\r\n\r\n"), ("end-lf", b"5\r\nhello\r\n0\r\n\n"),
     ("trailer-fold", b"5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n"), ("trailer-nul", b"5\r\nhello\r\n0\r\nX: a\x00\r\n\r\n"),
