@@ -451,7 +451,7 @@ def _request_line():
         ("request-in-target", b"GET / HTTP/1.1 HTTP/1.1" + end, either),
         ("no-target", b"GET HTTP/1.1" + end, either),
         ("no-method", b"/case HTTP/1.1" + end),
-        ("method-alone", b"GET" + end),
+        ("method-alone", b"GET" + end, method),
         ("empty-method", b" /case HTTP/1.1" + end),
         ("method-lower-case", b"get /case HTTP/1.1" + end, method),
         ("method-mixed-case", b"Get /case HTTP/1.1" + end, method),
