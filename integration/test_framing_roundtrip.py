@@ -644,7 +644,7 @@ def test_http10_request_gets_a_host_upstream(bench):
 
 def test_access_log_has_a_line_for_each_exchange(bench):
     def lines():
-        return [line for line in bench.proxy.access_lines() if line["path"].startswith("/logged-") or line["status"] == 431]
+        return [line for line in bench.proxy.access_lines() if (line["path"] or "").startswith("/logged-") or line["status"] == 431]
 
     with bench.proxy.client() as client:
         for number in range(5):
