@@ -146,7 +146,12 @@ void TcpStream::read_done(uv_stream_t* handle, ssize_t size, const uv_buf_t* buf
     }
     stream->reading_ = false;
     if (size == UV_EOF) {
-        stream->on_eof();
+        // libuv also says EOF when poll reports a hang-up behind a partial read, and a reset is a hang-up: a body that
+        // ends with the connection would then look whole. The socket knows.
+        int error = 0;
+        socklen_t error_size = sizeof error;
+        ::getsockopt(stream->fd(), SOL_SOCKET, SO_ERROR, &error, &error_size);
+        error == 0 ? stream->on_eof() : stream->on_error(-error);
     } else {
         stream->on_error(static_cast<int>(size));
     }
