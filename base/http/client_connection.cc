@@ -26,6 +26,7 @@ void ClientConnection::open(const uv::SocketAddress& to, Duration connect_timeou
 void ClientConnection::bind(ClientHandler& handler, const RequestOptions& options) {
     require(handler_ == nullptr && !gone_, "a connection serves one exchange at a time");
     handler_ = &handler;
+    bound_turn_ = loop().turn();
     ++uses_;
     head_ = options.head;
     upgrade_asked_ = options.upgrade_asked;
@@ -81,6 +82,10 @@ void ClientConnection::resume_response() {
 void ClientConnection::on_connected() {
     connected_ = true;
     loop().cancel(*this);
+    if (unread() != 0) {  // asked once a connection
+        fail(ClientError::kProtocol, "the upstream spoke before it was asked");
+        return;
+    }
     start_reading();
     if (handler_ != nullptr) {
         handler_->on_connected();
@@ -97,6 +102,11 @@ void ClientConnection::on_read(std::string_view data) {
     }
     if (tunnel_) {
         handler_->on_response_body({&data, 1});
+        return;
+    }
+    if (bound_turn_ == loop().turn() && reused()) {
+        // These bytes were there before the request was written: they answer nothing.
+        fail(ClientError::kReset, "the upstream spoke before it was asked");
         return;
     }
     if (read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);

@@ -343,6 +343,11 @@ std::size_t TcpStream::read_limit_for_sink() const {
     return room >= kRead + kRead / 2 ? kLargeRead : kRead;
 }
 
+std::size_t TcpStream::unread() const {
+    int waiting = 0;
+    return ::ioctl(fd(), FIONREAD, &waiting) == 0 ? static_cast<std::size_t>(waiting) : 0;
+}
+
 std::size_t TcpStream::unsent() const {
     int in_kernel = 0;
     if (::ioctl(fd(), SIOCOUTQ, &in_kernel) != 0) in_kernel = 0;
