@@ -15,6 +15,7 @@ ClientConnection::ClientConnection(uv::Loop& loop, ClientOwner& owner, const Par
 void ClientConnection::open(const uv::SocketAddress& to, Duration connect_timeout) {
     if (auto begun = connect(to); !begun) {
         // Reported from the loop, so that nobody is called back from within open().
+        refused_ = true;
         loop().schedule(*this, Duration(0));
         return;
     }
@@ -37,7 +38,13 @@ void ClientConnection::bind(ClientHandler& handler, const RequestOptions& option
 
 void ClientConnection::request_finished() {
     request_begun_ = request_finished_ = true;
-    if (connected_ && read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+    await_bytes();
+}
+
+// The upstream has its time from here on: once it has the whole request or has begun to answer, and while we read.
+void ClientConnection::await_bytes() {
+    if (!connected_ || gone_ || handler_ == nullptr || paused_ || tunnel_ || read_timeout_ == Duration(0)) return;
+    if (request_finished_ || response_begun_) loop().schedule(*this, read_timeout_);
 }
 
 void ClientConnection::abandon() {
@@ -72,8 +79,8 @@ void ClientConnection::pause_response() {
 void ClientConnection::resume_response() {
     if (!paused_) return;
     paused_ = false;
-    start_reading();
-    if (handler_ != nullptr && read_timeout_ != Duration(0) && !tunnel_) loop().schedule(*this, read_timeout_);
+    if (!eof_) start_reading();
+    await_bytes();
 }
 
 void ClientConnection::on_connected() {
@@ -82,7 +89,7 @@ void ClientConnection::on_connected() {
     start_reading();
     if (handler_ != nullptr) {
         handler_->on_connected();
-        if (!gone_ && request_finished_ && read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+        await_bytes();
     } else {
         drop();
     }
@@ -97,7 +104,7 @@ void ClientConnection::on_read(std::string_view data) {
         handler_->on_response_body({&data, 1});
         return;
     }
-    if (read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+    await_bytes();
     while (!gone_) {
         const Step step = parser_.step(data);
         data.remove_prefix(step.consumed);
@@ -141,6 +148,7 @@ bool ClientConnection::on_head() {
     } else {
         response_begun_ = true;
         keep_alive_ = head.keep_alive;
+        await_bytes();
     }
     handler_->on_response_head(head);
     return !gone_;
@@ -161,12 +169,17 @@ void ClientConnection::finish_response(bool clean) {
         return;
     }
     parser_.reset();
+    if (paused_) {  // an idle connection reads, so that it hears of the upstream's close
+        paused_ = false;
+        start_reading();
+    }
     since_ = loop().now();
     if (idle_timeout_ != Duration(0)) loop().schedule(*this, idle_timeout_);
     owner_.on_connection_idle(*this);
 }
 
 void ClientConnection::on_eof() {
+    eof_ = true;
     if (handler_ == nullptr) {
         drop();
         return;
@@ -180,8 +193,7 @@ void ClientConnection::on_eof() {
         finish_response(false);
         return;
     }
-    fail(response_begun_ || !parser_.idle() ? ClientError::kIncomplete : ClientError::kReset,
-         "the upstream closed the connection");
+    fail(broken_off(), "the upstream closed the connection");
 }
 
 void ClientConnection::on_error(int) {
@@ -189,7 +201,11 @@ void ClientConnection::on_error(int) {
         fail(ClientError::kConnectRefused, "the upstream refused the connection");
         return;
     }
-    fail(response_begun_ ? ClientError::kIncomplete : ClientError::kReset, "the upstream reset the connection");
+    fail(broken_off(), "the upstream reset the connection");
+}
+
+ClientError ClientConnection::broken_off() const {
+    return response_begun_ || !parser_.idle() ? ClientError::kIncomplete : ClientError::kReset;
 }
 
 void ClientConnection::on_blocked() {
@@ -204,7 +220,9 @@ void ClientConnection::on_closed() { owner_.on_connection_closed(*this); }
 
 void ClientConnection::on_timeout(Instant) {
     if (gone_) return;
-    if (!connected_) {
+    if (refused_) {
+        fail(ClientError::kConnectRefused, "the upstream cannot be connected to");
+    } else if (!connected_) {
         fail(ClientError::kConnectTimeout, "the upstream did not accept the connection in time");
     } else if (handler_ != nullptr) {
         fail(ClientError::kReadTimeout, "the upstream did not answer in time");
