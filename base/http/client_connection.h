@@ -124,6 +124,8 @@ class ClientConnection : public uv::TcpStream, private Timer {
     void finish_response(bool clean);
     void drop();
     bool on_head();
+    void await_bytes();
+    ClientError broken_off() const;
 
     ClientOwner& owner_;
     ClientHandler* handler_ = nullptr;
@@ -135,6 +137,8 @@ class ClientConnection : public uv::TcpStream, private Timer {
     std::uint32_t uses_ = 0;
     std::uint8_t informational_ = 0;
     bool connected_ = false;
+    bool refused_ = false;  // by our own kernel, at once
+    bool eof_ = false;
     bool gone_ = false;
     bool head_ = false;
     bool upgrade_asked_ = false;
@@ -145,7 +149,6 @@ class ClientConnection : public uv::TcpStream, private Timer {
     bool tunnel_ = false;
     bool paused_ = false;
     bool broken_ = false;  // writing failed; reading goes on for a moment
-    bool connect_failed_ = false;
 };
 
 }  // namespace outrider::http
