@@ -79,7 +79,9 @@ class Process:
         environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         environment.setdefault("TSAN_OPTIONS", "second_deadlock_stack=1")
         with open(self.log_path, "ab") as log:
-            self.child = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            # The child dies with the test, also when ctest kills that for its timeout.
+            command = ["setpriv", "--pdeathsig", "KILL", *self.command()]
+            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           cwd=self.directory, env=environment, start_new_session=True)
         RUNNING.append(self)
         deadline = time.monotonic() + START_PATIENCE

@@ -192,6 +192,18 @@ void ClientConnection::on_error(int) {
     fail(response_begun_ ? ClientError::kIncomplete : ClientError::kReset, "the upstream reset the connection");
 }
 
+// An upstream that answers early and closes breaks our writing while its answer still waits to be read (RFC 9112 section 9.5).
+void ClientConnection::on_write_error(int os_error) {
+    if (handler_ == nullptr || !connected_ || tunnel_ || !reading()) {
+        on_error(os_error);
+        return;
+    }
+    request_finished_ = false;
+    loop().schedule(*this, kLastWords);
+    read_timeout_ = kLastWords;
+    broken_ = true;
+}
+
 void ClientConnection::on_blocked() {
     if (handler_ != nullptr) handler_->on_request_blocked();
 }

@@ -52,8 +52,14 @@ void ServerConnection::on_read(std::string_view data) {
     if (!closing()) arm();
 }
 
+std::size_t ServerConnection::large_read_limit() {
+    return (receiving_ || tunnel_) && back_ != nullptr ? back_->request_room() : kRead;
+}
+
 bool ServerConnection::must_wait() const {
     if (waiting_start_) return true;
+    // What follows an upgrade request may belong to the other protocol: its answer decides.
+    if (back_ != nullptr && back_->request_.upgrade && !back_->response_finished_) return true;
     return !receiving_ && exchange_count_ >= limits_.pipelined_max;
 }
 
@@ -175,6 +181,7 @@ void ServerConnection::process_pending() {
     if (!pending_ || processing_ || closing()) return;
     const std::unique_ptr<std::string> input = std::move(pending_);
     process(*input);
+    loop().flush();  // slices of `input` may still wait for the event's end
 }
 
 void ServerConnection::update_reading() {
@@ -287,7 +294,7 @@ void ServerConnection::advance_queue() {
         }
         start_waiting();
     }
-    if (front_ == nullptr && !closing() && (eof_ || failed_) && !processing_) linger();
+    if (front_ == nullptr && !closing() && ((eof_ && !pending_) || failed_) && !processing_) linger();
 }
 
 void ServerConnection::abort_exchange(ServerExchange& exchange, bool reset) {
