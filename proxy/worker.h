@@ -68,6 +68,7 @@ class Worker {
     void set_peers(std::vector<Worker*> peers) { peers_ = std::move(peers); }
     void publish(std::shared_ptr<const Snapshot> snapshot, std::unordered_map<std::string, EndpointSet> endpoints);
     void publish_endpoints(const std::string& cluster, EndpointSet endpoints);
+    // A listener of the snapshot that was published last. Every worker gets that before any gets a socket.
     void listen(const std::string& listener, int fd);
     void unlisten(const std::string& listener);
     // Stops accepting; connections end after their answer.
@@ -115,6 +116,7 @@ class Worker {
     std::size_t free_count_ = 0;
     std::atomic<std::int64_t> in_flight_{0};
     bool draining_ = false;
+    bool stopped_ = false;  // what others still hand over is closed unserved
     std::thread thread_;
 };
 
