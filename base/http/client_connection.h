@@ -142,6 +142,8 @@ class ClientConnection : public uv::TcpStream, private Timer {
     bool keep_alive_ = true;
     bool tunnel_ = false;
     bool paused_ = false;
+    bool broken_ = false;  // writing failed; reading goes on for a moment
+    bool connect_failed_ = false;
 };
 
 }  // namespace outrider::http

@@ -105,6 +105,7 @@ bool ServerConnection::handle_step(const Step& step) {
             if (back_ == nullptr || !receiving_) return true;
             back_->request_bytes_ += step.consumed;
             body_received_ += step.consumed;
+            progress_at_ = loop().now();
             back_->on_request_body(parser_.body());
             return true;
         }
@@ -132,7 +133,6 @@ void ServerConnection::begin_exchange() {
     exchange->connection_ = this;
     exchange->request_ = parser_.request();
     exchange->storage_.keep(exchange->request_);
-    exchange->request_bytes_ = exchange->request_.bytes_size;
     exchange->started_at_ = loop().now();
     exchange->keep_alive_ = exchange->request_.keep_alive;
     exchange->request_complete_ = exchange->request_.framing == Framing::kNone;
@@ -445,6 +445,7 @@ Instant ServerConnection::next_deadline() {
     }
     Instant deadline = Instant::max();
     if (window_open_ && (owes_body() || sending)) deadline = window_began_ + kRateWindow;
+    if (owes_body()) deadline = std::min(deadline, progress_at_ + limits_.body_idle_timeout);
     if (lingering_ && !blocked()) return std::min(deadline, phase_began_ + kLingerMax);
     if (front_ == nullptr && !lingering_) {
         const bool in_head = head_begun_ || !served_;
@@ -479,6 +480,10 @@ void ServerConnection::body_timed_out(ServerExchange::AbortReason reason) {
 void ServerConnection::on_timeout(Instant now) {
     if (closing()) return;
     const bool sending = client_owes_reading();
+    if (owes_body() && now >= progress_at_ + limits_.body_idle_timeout) {
+        body_timed_out(ServerExchange::AbortReason::kBodyTimeout);
+        return;
+    }
     if (window_open_ && (owes_body() || sending) && now >= window_began_ + kRateWindow) {
         const std::uint64_t done = progress();
         const std::uint64_t moved = done - window_base_;

@@ -80,6 +80,7 @@ class ServerExchange {
         fields(head);
         end_head(head, body, length);
         commit(head.size());
+        response_bytes_ = 0;
     }
     // A 1xx response; not to HTTP/1.0 clients.
     template <typename F>
@@ -110,8 +111,9 @@ class ServerExchange {
     bool response_blocked() const;
     // How much may be read for this response at once.
     std::size_t response_room() const;
+    // Body bytes, framing included.
     std::uint64_t response_bytes() const { return response_bytes_; }
-    std::uint64_t request_bytes() const { return request_bytes_; }  // body bytes, with the head
+    std::uint64_t request_bytes() const { return request_bytes_; }
     int response_status() const { return status_; }
     Instant started_at() const { return started_at_; }
 
