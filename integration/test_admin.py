@@ -393,7 +393,7 @@ def test_counters_add_up_with_the_requests_made(own):
             assert ask(client, "/dead").status == 502
         for _ in range(5):
             assert ask(client, "/nowhere").status == 404
-        client.send(b"BROKEN\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
         assert client.response().status == 400
     wait_until(lambda: own.json("/server_info")["connections"] == 0, 5, "the client's end")
     for accept in (None, OPEN_METRICS):

@@ -455,8 +455,9 @@ class Somewhere(ScriptedUpstream):
             exchange.reply(fields=[(b"X-App", label.encode())])
 
         super().__init__(answer)
-        self._listener.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join(5)
+        self._listener.close()
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind((address, port))
