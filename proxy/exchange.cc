@@ -100,7 +100,7 @@ void Exchange::choose_cluster() {
         http::HeadWriter writer(head.data());
         write_upstream_head(writer);
         head.resize(writer.size());
-        mirror_ = Mirror::start(snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
+        mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
                                 request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
         if (mirror_ != nullptr && request_complete()) {
             mirror_->finish();

@@ -83,7 +83,7 @@ class Worker::Listener final : public http::ServerHandler {
         }
     }
 
-    http::ServerExchange* new_exchange(http::ServerConnection& connection) override {
+    http::ServerExchange* new_exchange(http::ServerConnection&) override {
         Exchange* exchange = worker_.take_exchange();
         // Not the worker's own snapshot: what is left of a listener that is gone goes on with the routes it had.
         exchange->begin(snapshot_, *entry_);
@@ -272,6 +272,7 @@ void Worker::stop(std::function<void(std::size_t)> aborted) {
         stopped_ = true;
         std::size_t count = 0;
         for (auto& [name, listener] : listeners_) count += listener->kill();
+        mirrors_.give_up_all();
         for (auto& [name, cluster] : clusters_) cluster->close_idle();
         aborted(count);
         // Closed handles leave the loop in its next turns; what they release is logged before the thread ends.

@@ -18,6 +18,7 @@
 #include "base/uv/loop.h"
 #include "filters/filter.h"
 #include "proxy/access_log_writer.h"
+#include "proxy/mirror.h"
 #include "proxy/snapshot.h"
 #include "proxy/upstream.h"
 
@@ -90,6 +91,7 @@ class Worker {
     AccessLogWriter::Worker* access_log() { return access_log_; }
     void exchange_began() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
     void exchange_ended() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed); }
+    Mirrors& mirrors() { return mirrors_; }
     Exchange* take_exchange();
     void return_exchange(Exchange* exchange);
     bool draining() const { return draining_; }
@@ -112,6 +114,7 @@ class Worker {
     std::unordered_map<std::string, Ref<WorkerCluster>> clusters_;
     std::unordered_map<std::string, std::unique_ptr<Listener>> listeners_;
     AccessLogWriter::Worker* access_log_;
+    Mirrors mirrors_;
     Exchange* free_exchanges_ = nullptr;
     std::size_t free_count_ = 0;
     std::atomic<std::int64_t> in_flight_{0};
