@@ -47,9 +47,9 @@ Counter* outcome_for(const ClusterCells& cells, http::ClientError error) {
 
 }  // namespace
 
-void Exchange::begin(http::ServerConnection& connection) {
-    snapshot_ = worker_.snapshot();
-    listener_ = static_cast<const ListenerEntry*>(connection.context);
+void Exchange::begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& listener) {
+    snapshot_ = snapshot;
+    listener_ = &listener;
     worker_.exchange_began();
 }
 
@@ -100,7 +100,7 @@ void Exchange::choose_cluster() {
         http::HeadWriter writer(head.data());
         write_upstream_head(writer);
         head.resize(writer.size());
-        mirror_ = Mirror::start(snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
+        mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
                                 request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
         if (mirror_ != nullptr && request_complete()) {
             mirror_->finish();
@@ -373,7 +373,7 @@ void Exchange::on_bad_request(int status, const char* reason) {
         upstream->abandon();
     }
     if (context_.arena == nullptr) prepare_context();
-    const Problem problem = problem_for(Failure::kBadRequest);
+    const Problem problem = problem_for(status == 503 ? Failure::kTooManyConnections : Failure::kBadRequest);
     context_.flags |= problem.flags;
     if (response_started()) {
         abort_response();

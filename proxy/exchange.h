@@ -29,7 +29,8 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
  public:
     explicit Exchange(Worker& worker) : worker_(worker) {}
 
-    void begin(http::ServerConnection& connection);
+    // `listener` is of `snapshot`.
+    void begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& listener);
     // Logs, counts, and makes ready for the pool.
     void end();
 

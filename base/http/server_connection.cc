@@ -85,11 +85,12 @@ void ServerConnection::process(std::string_view input) {
         }
         const Step step = parser_.step(input);
         input.remove_prefix(step.consumed);
+        input_left_ = !input.empty();
         const bool more = handle_step(step);
         advance_queue();
         if (!more) break;
     }
-    processing_ = false;
+    processing_ = input_left_ = false;
     if (closing()) return;
     advance_queue();
     tunnel_input_ended();

@@ -186,7 +186,6 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     const std::string& peer_ip() const { return peer_ip_; }
 
     // For the handler's own bookkeeping.
-    void* context = nullptr;
     ServerConnection* list_prev = nullptr;
     ServerConnection* list_next = nullptr;
 
@@ -208,6 +207,8 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     void process_pending();
     void keep_pending(std::string_view input);
     bool must_wait() const;
+    // Something of a request behind the last exchange has been read.
+    bool more_has_come() const { return input_left_ || pending_ != nullptr || head_begun_; }
     void begin_exchange();
     bool may_start(const ServerExchange& exchange) const;
     void start_waiting();
@@ -262,6 +263,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     bool head_begun_ : 1 = false;     // something of a head has come
     bool tunnel_ : 1 = false;
     bool window_open_ : 1 = false;
+    bool input_left_ : 1 = false;     // behind the step that is being handled
 };
 
 }  // namespace outrider::http

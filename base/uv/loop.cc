@@ -52,6 +52,11 @@ Loop::Loop()
 }
 
 Loop::~Loop() {
+    {
+        // Whoever posted may be gone, and so may what the tasks would touch.
+        const std::lock_guard lock(tasks_mutex_);
+        tasks_.clear();
+    }
     for (uv_handle_t* handle :
          {reinterpret_cast<uv_handle_t*>(&timer_), reinterpret_cast<uv_handle_t*>(&prepare_),
           reinterpret_cast<uv_handle_t*>(&check_), reinterpret_cast<uv_handle_t*>(&async_)}) {

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/units.h"
+#include "cli/admin_client.h"
 #include "cli/commands.h"
 #include "cli/demo.h"
 
@@ -20,8 +21,14 @@ std::string check_duration(const std::string& text) {
     return parsed ? std::string() : parsed.error();
 }
 
+std::string check_address(const std::string& text) {
+    const auto address = cli::admin_address({text, {}});
+    return address ? std::string() : address.error();
+}
+
 void add_admin_options(CLI::App& command, cli::AdminTarget& target) {
-    auto* address = command.add_option("--admin", target.address, "Admin endpoint, host:port (default 127.0.0.1:9901)");
+    auto* address = command.add_option("--admin", target.address, "Admin endpoint, host:port (default 127.0.0.1:9901)")
+                        ->check(check_address);
     command.add_option("-c,--config", target.config_path, "Take the admin endpoint from this configuration")
         ->excludes(address);
 }
