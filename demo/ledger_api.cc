@@ -280,7 +280,8 @@ Answer LedgerApi::show_controls() const {
                              {"fail_status", controls_.fail_status},
                              {"fail_after_effect", controls_.fail_after_effect},
                              {"healthy", controls_.healthy},
-                             {"hang", controls_.hang}});
+                             {"hang", controls_.hang},
+                             {"observed", {{"last_transfer", ledger_.last_transfer().value}}}});
 }
 
 Answer LedgerApi::set_controls(const ApiRequest& request) {

@@ -7,7 +7,8 @@
 //   GET  /transfers?after=ID&limit=N    {"transfers":[…],"next":ID}
 //   GET  /transfers/ID
 //   GET  /healthz                       200 or 503
-//   GET  /control, POST /control        Controls; a POST changes the members it names
+//   GET  /control, POST /control        Controls; a POST changes the members it names; the answer also has what was
+//                                       "observed": the last transfer's number, without latency
 //
 // Every failure is application/problem+json (RFC 9457). /echo, /bytes and /chunked need the wire: they are the server's.
 #pragma once
