@@ -70,6 +70,7 @@ void Exchange::prepare_context() {
 void Exchange::on_request() {
     prepare_context();
     if (request().method == http::Method::kConnect) {
+        close_after();  // what follows is meant for a tunnel
         fail(Failure::kConnectMethod);
         return;
     }
@@ -176,7 +177,7 @@ void Exchange::send_request() {
     upstream_->request_begun();
     if (!held_body_.empty()) {
         const std::string_view held = held_body_;
-        write_upstream_body({&held, 1});
+        write_upstream_body({&held, 1}, false);
         held_body_.clear();
     }
     if (request_complete() && !tunnel()) {
@@ -198,10 +199,11 @@ void Exchange::on_request_body(std::span<const std::string_view> slices) {
         pause_request();
         return;
     }
-    write_upstream_body(slices);
+    write_upstream_body(slices, true);
 }
 
-void Exchange::write_upstream_body(std::span<const std::string_view> slices) {
+// `stable`: the slices outlive the current event.
+void Exchange::write_upstream_body(std::span<const std::string_view> slices, bool stable) {
     std::size_t total = 0;
     for (const std::string_view s : slices) total += s.size();
     if (total == 0) return;
@@ -210,7 +212,7 @@ void Exchange::write_upstream_body(std::span<const std::string_view> slices) {
         char line[24];
         upstream_->write_copy(chunk_line(line, total));
     }
-    for (const std::string_view s : slices) upstream_->write_stable(s);
+    for (const std::string_view s : slices) stable ? upstream_->write_stable(s) : upstream_->write_copy(s);
     if (chunked) upstream_->write_copy("\r\n");
 }
 
@@ -245,6 +247,10 @@ void Exchange::finish_upstream_request(std::span<const http::Field> trailers) {
         upstream_->write_copy("\r\n");
     }
     upstream_->request_finished();
+}
+
+std::size_t Exchange::request_room() {
+    return upstream_ != nullptr && head_sent_ ? upstream_->read_limit_for_sink() : uv::TcpStream::kRead;
 }
 
 void Exchange::on_request_blocked() { pause_request(); }

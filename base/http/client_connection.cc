@@ -6,7 +6,8 @@ namespace outrider::http {
 
 namespace {
 constexpr std::uint8_t kInformationalMax = 16;  // 1xx responses before the final one
-}
+constexpr Duration kLastWords = std::chrono::seconds(1);  // for the answer of an upstream that takes no more
+}  // namespace
 
 ClientConnection::ClientConnection(uv::Loop& loop, ClientOwner& owner, const ParserLimits& limits,
                                    ParserScratch& scratch)
@@ -15,6 +16,7 @@ ClientConnection::ClientConnection(uv::Loop& loop, ClientOwner& owner, const Par
 void ClientConnection::open(const uv::SocketAddress& to, Duration connect_timeout) {
     if (auto begun = connect(to); !begun) {
         // Reported from the loop, so that nobody is called back from within open().
+        connect_failed_ = true;
         loop().schedule(*this, Duration(0));
         return;
     }
@@ -151,7 +153,7 @@ void ClientConnection::finish_response(bool clean) {
     ClientHandler* handler = handler_;
     handler_ = nullptr;
     loop().cancel(*this);
-    const bool reusable = clean && keep_alive_ && request_finished_ && !blocked() && parser_.error() == ParseError::kNone;
+    const bool reusable = clean && !broken_ && keep_alive_ && request_finished_ && !blocked() && parser_.error() == ParseError::kNone;
     // The trailers lie in the parser, which the next bind() resets: the handler comes first, but must not find the
     // connection in the pool before it is there, so what it starts on is another one.
     handler->on_response_end(parser_.trailers());
@@ -192,6 +194,18 @@ void ClientConnection::on_error(int) {
     fail(response_begun_ ? ClientError::kIncomplete : ClientError::kReset, "the upstream reset the connection");
 }
 
+// An upstream that answers early and closes breaks our writing while its answer still waits to be read (RFC 9112 section 9.5).
+void ClientConnection::on_write_error(int os_error) {
+    if (handler_ == nullptr || !connected_ || tunnel_ || !reading()) {
+        on_error(os_error);
+        return;
+    }
+    request_finished_ = false;
+    loop().schedule(*this, kLastWords);
+    read_timeout_ = kLastWords;
+    broken_ = true;
+}
+
 void ClientConnection::on_blocked() {
     if (handler_ != nullptr) handler_->on_request_blocked();
 }
@@ -204,10 +218,13 @@ void ClientConnection::on_closed() { owner_.on_connection_closed(*this); }
 
 void ClientConnection::on_timeout(Instant) {
     if (gone_) return;
-    if (!connected_) {
+    if (connect_failed_) {
+        fail(ClientError::kConnectRefused, "the upstream cannot be reached");
+    } else if (!connected_) {
         fail(ClientError::kConnectTimeout, "the upstream did not accept the connection in time");
     } else if (handler_ != nullptr) {
-        fail(ClientError::kReadTimeout, "the upstream did not answer in time");
+        broken_ ? fail(response_begun_ ? ClientError::kIncomplete : ClientError::kReset, "the upstream closed the connection")
+                : fail(ClientError::kReadTimeout, "the upstream did not answer in time");
     } else {
         drop();  // idle for too long
     }

@@ -47,6 +47,8 @@ class ClientHandler {
     // `reusable`: the connection has gone back to its owner; do not touch it any more.
     virtual void on_response_end(std::span<const Field> trailers) = 0;
     virtual void on_failed(const ClientFailure& failure) = 0;
+    // How much the next read of a large response may bring: TcpStream::read_limit_for_sink() of where it goes.
+    virtual std::size_t response_room() { return uv::TcpStream::kRead; }
     virtual void on_request_blocked() {}
     virtual void on_request_drained() {}
 
@@ -110,10 +112,12 @@ class ClientConnection : public uv::TcpStream, private Timer {
     void on_read(std::string_view data) override;
     void on_eof() override;
     void on_error(int os_error) override;
+    void on_write_error(int os_error) override;
     void on_blocked() override;
     void on_drained() override;
     void on_closed() override;
     void on_timeout(Instant now) override;
+    std::size_t large_read_limit() override { return handler_ != nullptr ? handler_->response_room() : kRead; }
 
     void fail(ClientError error, const char* reason);
     void finish_response(bool clean);
@@ -138,6 +142,8 @@ class ClientConnection : public uv::TcpStream, private Timer {
     bool keep_alive_ = true;
     bool tunnel_ = false;
     bool paused_ = false;
+    bool broken_ = false;  // writing failed; reading goes on for a moment
+    bool connect_failed_ = false;
 };
 
 }  // namespace outrider::http

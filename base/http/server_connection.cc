@@ -52,8 +52,14 @@ void ServerConnection::on_read(std::string_view data) {
     if (!closing()) arm();
 }
 
+std::size_t ServerConnection::large_read_limit() {
+    return (receiving_ || tunnel_) && back_ != nullptr ? back_->request_room() : kRead;
+}
+
 bool ServerConnection::must_wait() const {
     if (waiting_start_) return true;
+    // What follows an upgrade request may belong to the other protocol: its answer decides.
+    if (back_ != nullptr && back_->request_.upgrade && !back_->response_finished_) return true;
     return !receiving_ && exchange_count_ >= limits_.pipelined_max;
 }
 
@@ -98,6 +104,7 @@ bool ServerConnection::handle_step(const Step& step) {
             if (back_ == nullptr || !receiving_) return true;
             back_->request_bytes_ += step.consumed;
             body_received_ += step.consumed;
+            progress_at_ = loop().now();
             back_->on_request_body(parser_.body());
             return true;
         }
@@ -125,7 +132,6 @@ void ServerConnection::begin_exchange() {
     exchange->connection_ = this;
     exchange->request_ = parser_.request();
     exchange->storage_.keep(exchange->request_);
-    exchange->request_bytes_ = exchange->request_.bytes_size;
     exchange->started_at_ = loop().now();
     exchange->keep_alive_ = exchange->request_.keep_alive;
     exchange->request_complete_ = exchange->request_.framing == Framing::kNone;
@@ -175,6 +181,7 @@ void ServerConnection::process_pending() {
     if (!pending_ || processing_ || closing()) return;
     const std::unique_ptr<std::string> input = std::move(pending_);
     process(*input);
+    loop().flush();  // slices of `input` may still wait for the event's end
 }
 
 void ServerConnection::update_reading() {
@@ -287,7 +294,7 @@ void ServerConnection::advance_queue() {
         }
         start_waiting();
     }
-    if (front_ == nullptr && !closing() && (eof_ || failed_) && !processing_) linger();
+    if (front_ == nullptr && !closing() && ((eof_ && !pending_) || failed_) && !processing_) linger();
 }
 
 void ServerConnection::abort_exchange(ServerExchange& exchange, bool reset) {
@@ -437,6 +444,7 @@ Instant ServerConnection::next_deadline() {
     }
     Instant deadline = Instant::max();
     if (window_open_ && (owes_body() || sending)) deadline = window_began_ + kRateWindow;
+    if (owes_body()) deadline = std::min(deadline, progress_at_ + limits_.body_idle_timeout);
     if (lingering_ && !blocked()) return std::min(deadline, phase_began_ + kLingerMax);
     if (front_ == nullptr && !lingering_) {
         const bool in_head = head_begun_ || !served_;
@@ -471,6 +479,10 @@ void ServerConnection::body_timed_out(ServerExchange::AbortReason reason) {
 void ServerConnection::on_timeout(Instant now) {
     if (closing()) return;
     const bool sending = client_owes_reading();
+    if (owes_body() && now >= progress_at_ + limits_.body_idle_timeout) {
+        body_timed_out(ServerExchange::AbortReason::kBodyTimeout);
+        return;
+    }
     if (window_open_ && (owes_body() || sending) && now >= window_began_ + kRateWindow) {
         const std::uint64_t done = progress();
         const std::uint64_t moved = done - window_base_;

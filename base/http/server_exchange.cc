@@ -139,6 +139,10 @@ void ServerExchange::start_tunnel() {
 void ServerExchange::pause_request() { connection_->pause_body(*this); }
 void ServerExchange::resume_request() { connection_->resume_body(*this); }
 
+std::size_t ServerExchange::response_room() const {
+    return front_ ? connection_->read_limit_for_sink() : uv::TcpStream::kRead;
+}
+
 bool ServerExchange::response_blocked() const {
     return front_ ? connection_->blocked() : !held_.empty();
 }

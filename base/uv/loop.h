@@ -74,6 +74,9 @@ class Loop {
     // Runs `f` after `delay` on this loop, once. For rare things; connections have their own Timer.
     void after(Duration delay, std::function<void()> f);
 
+    // Sends what is batched now: before memory goes that write_stable() was given.
+    void flush() { flush_batch(); }
+
     std::span<char> read_buffer() { return {read_buffer_.get(), kReadBuffer}; }
 
     // Scope of one event: the outermost one flushes at its end.

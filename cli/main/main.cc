@@ -3,6 +3,7 @@
 
 #include "base/units.h"
 #include "cli/commands.h"
+#include "cli/demo.h"
 
 #ifndef OUTRIDER_VERSION
 #define OUTRIDER_VERSION "0.0.0"
@@ -65,6 +66,13 @@ int main(int argc, char** argv) {
     wait_for->add_option("--timeout", wait_timeout, "Give up after this long")->check(check_duration);
     wait_for->add_option("command", command, "What to run");
     wait_for->callback([&] { code = cli::wait_and_exec(target, *outrider::parse_duration(wait_timeout), command); });
+
+    cli::DemoOptions demo_options;
+    demo_options.program = argv[0];
+    auto* demo = app.add_subcommand("demo", "Run the ledger application and a sidecar on loopback until Ctrl-C");
+    demo->add_option("--port", demo_options.port, "The sidecar's port (another one when taken)");
+    demo->add_option("--admin-port", demo_options.admin_port, "The admin endpoint's port (likewise)");
+    demo->callback([&] { code = cli::demo(demo_options); });
 
     try {
         app.parse(argc, argv);
