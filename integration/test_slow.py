@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from sidecar import Sidecar, app, ask, cluster, route
+from sidecar import Sidecar, app, ask, cluster, route, wait_until
 from wire import ProtocolError, RawClient
 
 CONNECTIONS = int(os.environ.get("OUTRIDER_SLOW_CONNECTIONS", "600"))
@@ -33,19 +33,17 @@ def sidecar():
     if hard < wanted:
         pytest.skip(f"{wanted} open files are needed, {hard} are allowed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    big = b"b" * 8_000_000
+    # The applications are sidecars, too: quick, patient, and no part of this process. The probe has one of its own.
+    patient = {"min_body_rate": "0", "min_read_rate": "0", "header_timeout": "2m", "idle_timeout": "2m", "body_idle_timeout": "2m"}
 
-    def serve(exchange):
-        if exchange.request.target.startswith(b"/big"):
-            exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(big))
-            exchange.send(big)
-            return
-        exchange.read_body()
-        exchange.reply(body=b"fast")
+    def application(body):
+        return Sidecar(route("rest", respond={"body": body}), inbound=patient, log={"access": "off"})
 
-    with app(script=serve) as upstream:
-        # Slow bodies must not take one of the upstream's threads each: the probe's route is another one.
-        body = (route("probe", match={"path": "/probe"}, cluster="app") + route("all", cluster="app") + cluster("app", upstream.port))
+    # Bodies go to one that waits for them.
+    with application("fast") as fast, application("b" * 3_000_000) as big, app() as sink:
+        sink._listener.listen(4096)  # all of them at once
+        body = (route("probe", match={"path": "/probe"}, cluster="fast") + route("bodies", match={"methods": ["POST"]}, cluster="sink")
+                + route("rest", cluster="big") + cluster("fast", fast.port) + cluster("big", big.port) + cluster("sink", sink.port))
         with Sidecar(body, workers=2, inbound=LISTENER, runtime={"max_connections": 3 * CONNECTIONS + 100}) as one:
             yield one
 
@@ -169,7 +167,7 @@ def attack(sidecar, report, title, **options):
     with Probe(sidecar) as probe:
         attackers = Attackers(sidecar, **options)
         try:
-            assert open_connections(sidecar) >= CONNECTIONS * 0.9, "the attack has begun"
+            wait_until(lambda: open_connections(sidecar) >= CONNECTIONS * 0.9, 4, "the attack's begin")
             watch_until_gone(sidecar, attackers)
         finally:
             attackers.close()
