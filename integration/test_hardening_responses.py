@@ -366,16 +366,23 @@ def test_bytes_without_a_request_close_the_connection(bench, late):
 
 
 def test_answer_before_the_request_is_not_used(bench):
-    """An upstream that speaks first, on accept: whatever becomes of the first request, no later one gets the poison."""
-    def speaks_first(exchange):
+    """An upstream that speaks between requests, many times: no later request gets the poison. (Whoever asks before the
+    poison has arrived cannot tell it from an answer: HTTP/1.1 has no request numbers. So the close is awaited.)"""
+    poisoned = []
+
+    def speaks_between(exchange):
+        if exchange.request.target == b"/case":
+            poisoned.append(exchange.connection)
         answer_ok(exchange)
         if exchange.request.target == b"/case":
             exchange.send(POISON)
+            exchange.connection.wait_closed()
 
-    bench.upstream.script = speaks_first
+    bench.upstream.script = speaks_between
     with bench.proxy.client() as client:
         for number in range(20):
             assert client.request(GET).body == b"/case"
+            assert bench.upstream.wait_for(poisoned[-1].closed_by_proxy.is_set), "a connection that spoke unasked was kept"
             target = b"/own-%d" % number
             response = client.request(b"GET %s HTTP/1.1\r\nHost: a.example\r\n\r\n" % target)
             assert response.body == target, response.body

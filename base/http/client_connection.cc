@@ -16,7 +16,7 @@ ClientConnection::ClientConnection(uv::Loop& loop, ClientOwner& owner, const Par
 void ClientConnection::open(const uv::SocketAddress& to, Duration connect_timeout) {
     if (auto begun = connect(to); !begun) {
         // Reported from the loop, so that nobody is called back from within open().
-        connect_failed_ = true;
+        refused_ = true;
         loop().schedule(*this, Duration(0));
         return;
     }
@@ -26,6 +26,7 @@ void ClientConnection::open(const uv::SocketAddress& to, Duration connect_timeou
 void ClientConnection::bind(ClientHandler& handler, const RequestOptions& options) {
     require(handler_ == nullptr && !gone_, "a connection serves one exchange at a time");
     handler_ = &handler;
+    bound_turn_ = loop().turn();
     ++uses_;
     head_ = options.head;
     upgrade_asked_ = options.upgrade_asked;
@@ -39,7 +40,13 @@ void ClientConnection::bind(ClientHandler& handler, const RequestOptions& option
 
 void ClientConnection::request_finished() {
     request_begun_ = request_finished_ = true;
-    if (connected_ && read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+    await_bytes();
+}
+
+// The upstream has its time from here on: once it has the whole request or has begun to answer, and while we read.
+void ClientConnection::await_bytes() {
+    if (!connected_ || gone_ || handler_ == nullptr || paused_ || tunnel_ || read_timeout_ == Duration(0)) return;
+    if (request_finished_ || response_begun_) loop().schedule(*this, read_timeout_);
 }
 
 void ClientConnection::abandon() {
@@ -74,17 +81,21 @@ void ClientConnection::pause_response() {
 void ClientConnection::resume_response() {
     if (!paused_) return;
     paused_ = false;
-    start_reading();
-    if (handler_ != nullptr && read_timeout_ != Duration(0) && !tunnel_) loop().schedule(*this, read_timeout_);
+    if (!eof_) start_reading();
+    await_bytes();
 }
 
 void ClientConnection::on_connected() {
     connected_ = true;
     loop().cancel(*this);
+    if (unread() != 0) {  // asked once a connection
+        fail(ClientError::kProtocol, "the upstream spoke before it was asked");
+        return;
+    }
     start_reading();
     if (handler_ != nullptr) {
         handler_->on_connected();
-        if (!gone_ && request_finished_ && read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+        await_bytes();
     } else {
         drop();
     }
@@ -99,7 +110,12 @@ void ClientConnection::on_read(std::string_view data) {
         handler_->on_response_body({&data, 1});
         return;
     }
-    if (read_timeout_ != Duration(0)) loop().schedule(*this, read_timeout_);
+    if (bound_turn_ == loop().turn() && reused()) {
+        // These bytes were there before the request was written: they answer nothing.
+        fail(ClientError::kReset, "the upstream spoke before it was asked");
+        return;
+    }
+    await_bytes();
     while (!gone_) {
         const Step step = parser_.step(data);
         data.remove_prefix(step.consumed);
@@ -143,6 +159,7 @@ bool ClientConnection::on_head() {
     } else {
         response_begun_ = true;
         keep_alive_ = head.keep_alive;
+        await_bytes();
     }
     handler_->on_response_head(head);
     return !gone_;
@@ -163,12 +180,17 @@ void ClientConnection::finish_response(bool clean) {
         return;
     }
     parser_.reset();
+    if (paused_) {  // an idle connection reads, so that it hears of the upstream's close
+        paused_ = false;
+        start_reading();
+    }
     since_ = loop().now();
     if (idle_timeout_ != Duration(0)) loop().schedule(*this, idle_timeout_);
     owner_.on_connection_idle(*this);
 }
 
 void ClientConnection::on_eof() {
+    eof_ = true;
     if (handler_ == nullptr) {
         drop();
         return;
@@ -182,8 +204,7 @@ void ClientConnection::on_eof() {
         finish_response(false);
         return;
     }
-    fail(response_begun_ || !parser_.idle() ? ClientError::kIncomplete : ClientError::kReset,
-         "the upstream closed the connection");
+    fail(broken_off(), "the upstream closed the connection");
 }
 
 void ClientConnection::on_error(int) {
@@ -191,7 +212,11 @@ void ClientConnection::on_error(int) {
         fail(ClientError::kConnectRefused, "the upstream refused the connection");
         return;
     }
-    fail(response_begun_ ? ClientError::kIncomplete : ClientError::kReset, "the upstream reset the connection");
+    fail(broken_off(), "the upstream reset the connection");
+}
+
+ClientError ClientConnection::broken_off() const {
+    return response_begun_ || !parser_.idle() ? ClientError::kIncomplete : ClientError::kReset;
 }
 
 // An upstream that answers early and closes breaks our writing while its answer still waits to be read (RFC 9112 section 9.5).
@@ -218,12 +243,12 @@ void ClientConnection::on_closed() { owner_.on_connection_closed(*this); }
 
 void ClientConnection::on_timeout(Instant) {
     if (gone_) return;
-    if (connect_failed_) {
-        fail(ClientError::kConnectRefused, "the upstream cannot be reached");
+    if (refused_) {
+        fail(ClientError::kConnectRefused, "the upstream cannot be connected to");
     } else if (!connected_) {
         fail(ClientError::kConnectTimeout, "the upstream did not accept the connection in time");
     } else if (handler_ != nullptr) {
-        broken_ ? fail(response_begun_ ? ClientError::kIncomplete : ClientError::kReset, "the upstream closed the connection")
+        broken_ ? fail(broken_off(), "the upstream closed the connection")
                 : fail(ClientError::kReadTimeout, "the upstream did not answer in time");
     } else {
         drop();  // idle for too long

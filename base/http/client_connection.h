@@ -8,6 +8,7 @@
 //   * the connection becomes idle (reusable) only when the request was sent whole, the response ended whole, both sides
 //     keep it alive, and no byte is left over
 //   * after on_failed() or the response's end the handler is no longer bound
+//   * bytes that were there before the request was written are no answer to it, also when both were noticed in one turn
 //   * an idle connection keeps reading, so that it learns of the upstream's close without a system call an exchange
 #pragma once
 
@@ -123,6 +124,8 @@ class ClientConnection : public uv::TcpStream, private Timer {
     void finish_response(bool clean);
     void drop();
     bool on_head();
+    void await_bytes();
+    ClientError broken_off() const;
 
     ClientOwner& owner_;
     ClientHandler* handler_ = nullptr;
@@ -130,9 +133,12 @@ class ClientConnection : public uv::TcpStream, private Timer {
     Duration read_timeout_{};
     Duration idle_timeout_{};
     Instant since_{};
+    std::uint64_t bound_turn_ = 0;
     std::uint32_t uses_ = 0;
     std::uint8_t informational_ = 0;
     bool connected_ = false;
+    bool refused_ = false;  // by our own kernel, at once
+    bool eof_ = false;
     bool gone_ = false;
     bool head_ = false;
     bool upgrade_asked_ = false;
@@ -143,7 +149,6 @@ class ClientConnection : public uv::TcpStream, private Timer {
     bool tunnel_ = false;
     bool paused_ = false;
     bool broken_ = false;  // writing failed; reading goes on for a moment
-    bool connect_failed_ = false;
 };
 
 }  // namespace outrider::http

@@ -9,13 +9,18 @@ namespace outrider::http {
 namespace {
 using namespace std::chrono_literals;
 
-constexpr Duration kRateWindow = 5s;     // grace at the beginning and step of the rate measurement
-constexpr Duration kFirstLook = 3s;      // after an answer: is the kernel still holding it?
 constexpr std::uint64_t kNotMeasured = ~std::uint64_t{0};
 constexpr Duration kLingerMax = 2s;      // waiting for the client's FIN so that our last bytes are not reset away
 constexpr Duration kDrainIdle = 1s;      // while draining, a connection idle for so long is closed
 constexpr std::size_t kPendingMax = 64 * 1024;
 constexpr std::uint64_t kUnsentWatch = 16 * 1024;  // below it the kernel holds too little to be worth an attack
+
+// After an answer: is the kernel still holding it?
+Duration first_look(Duration window) { return window * 3 / 5; }
+
+std::uint64_t bytes_in(Duration window, std::uint64_t rate) {
+    return rate * static_cast<std::uint64_t>(millis_of(window)) / 1000;
+}
 }  // namespace
 
 ServerConnection::ServerConnection(uv::Loop& loop, ServerHandler& handler, const ServerLimits& limits,
@@ -39,6 +44,7 @@ Result<void> ServerConnection::start(int fd) {
 void ServerConnection::on_read(std::string_view data) {
     if (lingering_ || failed_) return;  // discarded: the answer that closes is on its way
     if (tunnel_) {
+        if (front_->response_finished_) phase_began_ = loop().now();
         front_->request_bytes_ += data.size();
         front_->on_request_body({&data, 1});
         return;
@@ -58,8 +64,10 @@ std::size_t ServerConnection::large_read_limit() {
 
 bool ServerConnection::must_wait() const {
     if (waiting_start_) return true;
-    // What follows an upgrade request may belong to the other protocol: its answer decides.
-    if (back_ != nullptr && back_->request_.upgrade && !back_->response_finished_) return true;
+    // Behind an upgrade nobody knows yet whether a request or the tunnel's first bytes follow (RFC 9110 section 7.8).
+    if (back_ != nullptr && back_->request_.upgrade && !tunnel_ && !back_->response_finished_) return true;
+    // A client that asks on without reading must not make us keep its answers.
+    if (!receiving_ && blocked()) return true;
     return !receiving_ && exchange_count_ >= limits_.pipelined_max;
 }
 
@@ -85,6 +93,7 @@ void ServerConnection::process(std::string_view input) {
     processing_ = input_left_ = false;
     if (closing()) return;
     advance_queue();
+    tunnel_input_ended();
     if (!closing() && !lingering_) update_reading();
 }
 
@@ -168,6 +177,7 @@ bool ServerConnection::may_start(const ServerExchange& exchange) const {
 void ServerConnection::start_waiting() {
     if (!waiting_start_ || back_ == nullptr || !may_start(*back_)) return;
     waiting_start_ = false;
+    window_open_ = false;  // the body was not owed before
     back_->started_ = true;
     back_->on_request();
 }
@@ -198,6 +208,7 @@ void ServerConnection::update_reading() {
 void ServerConnection::pause_body(ServerExchange& exchange) {
     if (&exchange != back_ || body_paused_ || !(receiving_ || tunnel_)) return;
     body_paused_ = true;
+    window_open_ = false;
     update_reading();
     if (!processing_) arm();
 }
@@ -213,8 +224,9 @@ void ServerConnection::resume_body(ServerExchange& exchange) {
 void ServerConnection::reject(int status, const char* reason) {
     failed_ = true;
     head_begun_ = false;
-    if (receiving_) {
-        receiving_ = false;
+    if (receiving_ || waiting_start_) {
+        receiving_ = waiting_start_ = false;
+        back_->started_ = true;
         back_->keep_alive_ = false;
         back_->on_bad_request(status, reason);
         return;
@@ -242,6 +254,16 @@ void ServerConnection::enter_tunnel() {
     body_paused_ = false;
     failed_ = false;
     process_pending();
+    if (!processing_) tunnel_input_ended();
+}
+
+// The client had ended its direction, perhaps before there was a tunnel.
+void ServerConnection::tunnel_input_ended() {
+    if (!tunnel_ || !eof_ || closing() || front_ == nullptr || front_->request_complete_) return;
+    front_->request_complete_ = true;
+    ServerExchange& exchange = *front_;
+    exchange.on_request_end({});
+    if (!closing() && front_ != nullptr) advance_queue();
 }
 
 // ---- ends ---------------------------------------------------------------------------------------------------------
@@ -257,8 +279,9 @@ void ServerConnection::response_done(ServerExchange& exchange) {
         advance_queue();
         if (closing()) return;
         process_pending();
+        if (eof_ && !tunnel_ && !closing()) input_ended();
         if (!closing()) {
-            update_reading();
+            if (!lingering_) update_reading();
             arm();
         }
     }
@@ -269,6 +292,7 @@ void ServerConnection::advance_queue() {
     while (front_ != nullptr && front_->response_finished_) {
         if (front_->tunnel_ && !front_->request_complete_) {
             shutdown_write();  // our direction of the tunnel is over, theirs is not
+            phase_began_ = loop().now();
             return;
         }
         ServerExchange* done = front_;
@@ -295,12 +319,15 @@ void ServerConnection::advance_queue() {
         }
         start_waiting();
     }
-    if (front_ == nullptr && !closing() && ((eof_ && !pending_) || failed_) && !processing_) linger();
+    const bool no_more = failed_ || (eof_ && !pending_);
+    if (front_ == nullptr && !closing() && no_more && !processing_) linger();
 }
 
 void ServerConnection::abort_exchange(ServerExchange& exchange, bool reset) {
     // Those in front still get their answers; everything from here on is lost with the connection.
     if (&exchange != front_) {
+        // Nothing of it has been sent, and nothing will be: a part could look like a whole (RFC 9112 section 8).
+        std::string().swap(exchange.held_);
         exchange.response_finished_ = true;
         exchange.keep_alive_ = false;
         return;
@@ -353,19 +380,37 @@ void ServerConnection::on_eof() {
         return;
     }
     if (tunnel_ && front_ != nullptr) {
-        front_->request_complete_ = true;
-        ServerExchange& exchange = *front_;
-        exchange.on_request_end({});
-        if (!closing() && front_ != nullptr) advance_queue();
+        tunnel_input_ended();
         return;
     }
-    if (receiving_) {  // the request broke off
-        abort_all(ServerExchange::AbortReason::kClientGone);
-        close();
+    input_ended();
+}
+
+// A half-closed client still gets the answers it waits for; a request that broke off gets none.
+void ServerConnection::input_ended() {
+    if (pending_ || lingering_) return;
+    if (!receiving_) {
+        if (front_ == nullptr) linger();
         return;
     }
-    // A half-closed client still gets the answers it waits for.
-    if (front_ == nullptr) close();
+    constexpr auto kGone = ServerExchange::AbortReason::kClientGone;
+    if (back_ == front_) {
+        const bool reset = cut_looks_whole();
+        abort_all(kGone);
+        reset ? close(true) : linger();
+        return;
+    }
+    receiving_ = waiting_start_ = body_paused_ = false;
+    ServerExchange& broken = *back_;
+    std::string().swap(broken.held_);
+    broken.response_finished_ = true;
+    broken.keep_alive_ = false;
+    if (broken.started_) broken.on_aborted(kGone);
+}
+
+// Of a body that ends with the connection nobody could tell that it was cut.
+bool ServerConnection::cut_looks_whole() const {
+    return front_ != nullptr && front_->until_close_ && !front_->response_finished_;
 }
 
 void ServerConnection::on_error(int) {
@@ -375,11 +420,13 @@ void ServerConnection::on_error(int) {
 
 void ServerConnection::kill(ServerExchange::AbortReason reason) {
     if (closing()) return;
+    const bool reset = cut_looks_whole() || blocked();
     abort_all(reason);
-    close();
+    close(reset);
 }
 
 void ServerConnection::refuse(int status, const char* reason) {
+    if (closing() || lingering_) return;
     reject(status, reason);
     advance_queue();
 }
@@ -407,7 +454,11 @@ void ServerConnection::on_drained() {
         }
     }
     if (front_ != nullptr && !front_->response_finished_) front_->on_response_drained();
-    if (!closing()) arm();
+    if (closing()) return;
+    process_pending();
+    if (closing()) return;
+    if (!lingering_) update_reading();
+    arm();
 }
 
 void ServerConnection::on_closed() { handler_.on_connection_closed(*this); }
@@ -433,7 +484,7 @@ void ServerConnection::begin_window(Instant now) {
     } else {
         // Between requests nothing is measured until the timer comes: no system call an exchange.
         window_base_ = kNotMeasured;
-        window_began_ = now - (kRateWindow - kFirstLook);
+        window_began_ = now - (limits_.rate_window - first_look(limits_.rate_window));
     }
 }
 
@@ -444,7 +495,7 @@ Instant ServerConnection::next_deadline() {
         if (!window_open_) begin_window(now);
     }
     Instant deadline = Instant::max();
-    if (window_open_ && (owes_body() || sending)) deadline = window_began_ + kRateWindow;
+    if (window_open_ && (owes_body() || sending)) deadline = window_began_ + limits_.rate_window;
     if (owes_body()) deadline = std::min(deadline, progress_at_ + limits_.body_idle_timeout);
     if (lingering_ && !blocked()) return std::min(deadline, phase_began_ + kLingerMax);
     if (front_ == nullptr && !lingering_) {
@@ -454,6 +505,8 @@ Instant ServerConnection::next_deadline() {
         deadline = std::min(deadline, phase_began_ + allowed);
     } else if (head_begun_) {
         deadline = std::min(deadline, phase_began_ + limits_.header_timeout);
+    } else if (tunnel_ && front_->response_finished_) {
+        deadline = std::min(deadline, phase_began_ + limits_.idle_timeout);
     }
     return deadline;
 }
@@ -484,7 +537,7 @@ void ServerConnection::on_timeout(Instant now) {
         body_timed_out(ServerExchange::AbortReason::kBodyTimeout);
         return;
     }
-    if (window_open_ && (owes_body() || sending) && now >= window_began_ + kRateWindow) {
+    if (window_open_ && (owes_body() || sending) && now >= window_began_ + limits_.rate_window) {
         const std::uint64_t done = progress();
         const std::uint64_t moved = done - window_base_;
         const std::uint64_t rate = owes_body() ? limits_.body_rate_min : limits_.read_rate_min;
@@ -494,7 +547,7 @@ void ServerConnection::on_timeout(Instant now) {
             window_open_ = false;
         } else {
             if (moved != 0) progress_at_ = now;
-            const auto least = rate * static_cast<std::uint64_t>(kRateWindow / 1s);
+            const std::uint64_t least = bytes_in(limits_.rate_window, rate);
             const bool measured = window_base_ != kNotMeasured;
             if ((measured && moved < least) || now - progress_at_ >= limits_.body_idle_timeout) {
                 body_timed_out(owes_body() ? ServerExchange::AbortReason::kBodyTimeout
@@ -515,8 +568,8 @@ void ServerConnection::on_timeout(Instant now) {
             advance_queue();
             return;
         }
-        if (front_ == nullptr) {
-            close();
+        if (front_ == nullptr || tunnel_) {
+            kill(ServerExchange::AbortReason::kShutdown);
             return;
         }
     }

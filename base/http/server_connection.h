@@ -28,9 +28,10 @@ namespace outrider::http {
 struct ServerLimits {
     ParserLimits parser;
     Duration header_timeout{};      // whole head, from its first byte (or from accept)
-    Duration idle_timeout{};        // between requests
+    Duration idle_timeout{};        // between requests; in a tunnel of which only the client's direction is left
     Duration body_idle_timeout{};   // no byte of a body, or no progress of the reader, for so long
-    std::uint64_t body_rate_min = 500;  // bytes per second over each window of 5 s while a body is owed; 0 = off
+    Duration rate_window = std::chrono::seconds(5);  // grace at the beginning and step of the rate measurement
+    std::uint64_t body_rate_min = 500;  // bytes per second over each window while a body is owed; 0 = off
     std::uint64_t read_rate_min = 500;  // the same for a client that reads our answer
     unsigned pipelined_max = 16;
 };
@@ -101,6 +102,7 @@ class ServerExchange {
     bool will_close() const { return !keep_alive_; }
 
     // After a 101: bytes pass both ways as bodies without framing; finish() ends our direction, on_request_end() theirs.
+    // What the client sent already is handed on from within.
     void start_tunnel();
     bool tunnel() const { return tunnel_; }
 
@@ -215,6 +217,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     void pause_body(ServerExchange& exchange);
     void resume_body(ServerExchange& exchange);
     void enter_tunnel();
+    void tunnel_input_ended();
 
     // Ends.
     void response_done(ServerExchange& exchange);
@@ -222,13 +225,15 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     void abort_exchange(ServerExchange& exchange, bool reset);
     void abort_all(ServerExchange::AbortReason reason);
     void linger();
+    void input_ended();
+    bool cut_looks_whole() const;
     void body_timed_out(ServerExchange::AbortReason reason);
 
     // Deadlines.
     void arm();
     void begin_window(Instant now);
     std::uint64_t progress() const;
-    bool owes_body() const { return receiving_ && !body_paused_ && !tunnel_; }
+    bool owes_body() const { return receiving_ && !waiting_start_ && !body_paused_ && !tunnel_; }
     bool client_owes_reading() const;
     Instant next_deadline();
 

@@ -42,6 +42,7 @@ Loop::Loop()
     uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
         auto& loop = *static_cast<Loop*>(handle->data);
         loop.arm_timer();
+        ++loop.turn_;
         loop.now_valid_ = false;  // the poll that follows may sleep
     });
     uv_check_start(&check_, [](uv_check_t* handle) {

@@ -61,6 +61,9 @@ class Loop {
         return wall_;
     }
 
+    // Counts the turns. What is read in a turn was there when the turn's poll returned.
+    std::uint64_t turn() const { return turn_; }
+
     TimerWheel& timers() { return timers_; }
     void schedule(Timer& timer, Duration after) { timers_.schedule(timer, now() + after); }
     void cancel(Timer& timer) { timers_.cancel(timer); }
@@ -125,6 +128,7 @@ class Loop {
     Instant now_{};
     WallTime wall_{};
     bool now_valid_ = false;
+    std::uint64_t turn_ = 0;
     std::int64_t wall_offset_nanos_ = 0;
     Instant wall_checked_{};
     unsigned event_depth_ = 0;

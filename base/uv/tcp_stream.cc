@@ -146,7 +146,12 @@ void TcpStream::read_done(uv_stream_t* handle, ssize_t size, const uv_buf_t* buf
     }
     stream->reading_ = false;
     if (size == UV_EOF) {
-        stream->on_eof();
+        // libuv also says EOF when poll reports a hang-up behind a partial read, and a reset is a hang-up: a body that
+        // ends with the connection would then look whole. The socket knows.
+        int error = 0;
+        socklen_t error_size = sizeof error;
+        ::getsockopt(stream->fd(), SOL_SOCKET, SO_ERROR, &error, &error_size);
+        error == 0 ? stream->on_eof() : stream->on_error(-error);
     } else {
         stream->on_error(static_cast<int>(size));
     }
@@ -336,6 +341,11 @@ std::size_t TcpStream::read_limit_for_sink() const {
     const std::uint32_t room = memory[SK_MEMINFO_SNDBUF] - std::min(memory[SK_MEMINFO_SNDBUF], memory[SK_MEMINFO_WMEM_QUEUED]);
     // The kernel's own bookkeeping takes a part of its room.
     return room >= kRead + kRead / 2 ? kLargeRead : kRead;
+}
+
+std::size_t TcpStream::unread() const {
+    int waiting = 0;
+    return ::ioctl(fd(), FIONREAD, &waiting) == 0 ? static_cast<std::size_t>(waiting) : 0;
 }
 
 std::size_t TcpStream::unsent() const {

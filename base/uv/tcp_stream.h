@@ -66,6 +66,9 @@ class TcpStream {
     // How much a source may read for this sink now. A system call: ask only when bodies are known to be large.
     std::size_t read_limit_for_sink() const;
 
+    // Bytes that have arrived and were not read. A system call.
+    std::size_t unread() const;
+
     // Bytes kept because the kernel did not take them.
     std::size_t queued() const { return queued_; }
     bool blocked() const { return queued_ != 0; }
