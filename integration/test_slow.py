@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from sidecar import Sidecar, app, ask, cluster, route
+from sidecar import Sidecar, app, ask, cluster, route, wait_until
 from wire import ProtocolError, RawClient
 
 CONNECTIONS = int(os.environ.get("OUTRIDER_SLOW_CONNECTIONS", "600"))
@@ -33,19 +33,17 @@ def sidecar():
     if hard < wanted:
         pytest.skip(f"{wanted} open files are needed, {hard} are allowed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    big = b"b" * 8_000_000
+    # The applications are sidecars, too: quick, patient, and no part of this process. The probe has one of its own.
+    patient = {"min_body_rate": "0", "min_read_rate": "0", "header_timeout": "2m", "idle_timeout": "2m", "body_idle_timeout": "2m"}
 
-    def serve(exchange):
-        if exchange.request.target.startswith(b"/big"):
-            exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(big))
-            exchange.send(big)
-            return
-        exchange.read_body()
-        exchange.reply(body=b"fast")
+    def application(body):
+        return Sidecar(route("rest", respond={"body": body}), inbound=patient, log={"access": "off"})
 
-    with app(script=serve) as upstream:
-        # Slow bodies must not take one of the upstream's threads each: the probe's route is another one.
-        body = (route("probe", match={"path": "/probe"}, cluster="app") + route("all", cluster="app") + cluster("app", upstream.port))
+    # Bodies go to one that waits for them.
+    with application("fast") as fast, application("b" * min(3_000_000, 1_800_000_000 // CONNECTIONS)) as big, app() as sink:
+        sink._listener.listen(4096)  # all of them at once
+        body = (route("probe", match={"path": "/probe"}, cluster="fast") + route("bodies", match={"methods": ["POST"]}, cluster="sink")
+                + route("rest", cluster="big") + cluster("fast", fast.port) + cluster("big", big.port) + cluster("sink", sink.port))
         with Sidecar(body, workers=2, inbound=LISTENER, runtime={"max_connections": 3 * CONNECTIONS + 100}) as one:
             yield one
 
@@ -169,7 +167,7 @@ def attack(sidecar, report, title, **options):
     with Probe(sidecar) as probe:
         attackers = Attackers(sidecar, **options)
         try:
-            assert open_connections(sidecar) >= CONNECTIONS * 0.9, "the attack has begun"
+            wait_until(lambda: open_connections(sidecar) >= CONNECTIONS * 0.9, 4, "the attack's begin")
             watch_until_gone(sidecar, attackers)
         finally:
             attackers.close()
@@ -240,12 +238,13 @@ def test_slowhttptest(sidecar, report, kind, tmp_path):
         seen = threading.Thread(target=lambda: setattr(child, "text", child.stdout.read().decode(errors="replace")), daemon=True)
         seen.start()
         began = time.monotonic()
-        peak = 0
+        peak, peak_at = 0, 0.0
         gone = None
         try:
             while time.monotonic() - began < GONE + 12:
                 count = open_connections(sidecar)
-                peak = max(peak, count)
+                if count > peak:
+                    peak, peak_at = count, time.monotonic() - began
                 if peak >= CONNECTIONS * 0.5 and count <= 2:
                     gone = time.monotonic() - began
                     break
@@ -260,6 +259,6 @@ def test_slowhttptest(sidecar, report, kind, tmp_path):
     said = re.sub(r"\x1b\[[0-9;]*m", "", getattr(child, "text", ""))
     assert peak >= CONNECTIONS * 0.5, f"only {peak} connections came:\n{said[-1500:]}"
     assert gone is not None, f"{open_connections(sidecar)} connections are left"
-    report.append(f"slow: slowhttptest {kind}: {peak} connections at the peak, all gone after {gone:.1f} s; {probe.figures()}")
-    assert gone <= GONE + 1 + SLACK, gone  # it needs about a second to open them
+    report.append(f"slow: slowhttptest {kind}: {peak} connections at the peak, all gone {gone - peak_at:.1f} s after it; {probe.figures()}")
+    assert gone - peak_at <= GONE + SLACK, (gone, peak_at)  # the last of them came at the peak
     probe.verdict()
