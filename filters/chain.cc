@@ -12,9 +12,11 @@ Chain::Chain() {
     filters_.push_back(make_header_rules());
 }
 
+void Chain::identify(Context& context) const { (void)filters_.front()->on_request(context); }
+
 Verdict Chain::on_request(Context& context) const {
-    for (const auto& filter : filters_) {
-        Verdict verdict = filter->on_request(context);
+    for (std::size_t i = 1; i < filters_.size(); ++i) {
+        Verdict verdict = filters_[i]->on_request(context);
         if (!std::holds_alternative<Continue>(verdict)) return verdict;
     }
     return Continue{};

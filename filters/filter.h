@@ -90,6 +90,9 @@ class Filter {
 class Chain {
  public:
     Chain();
+    // The first filter, request id and trace, alone: every exchange has an id, also one that no route matches. Once, and
+    // before on_request().
+    void identify(Context& context) const;
     // The first verdict that is not Continue ends the way down.
     Verdict on_request(Context& context) const;
     // In the opposite order.

@@ -308,8 +308,6 @@ def test_pipelined_streams_come_whole_and_in_order(ledger):
     assert answers(received) == [404]
 
 
-@pytest.mark.xfail(strict=True, reason="ServerConnection::on_eof() takes a request that waits for its start, whole in "
-                                       "pending_, for one that broke off, and drops all answers")
 def test_a_half_closed_client_gets_the_answers_it_waits_for(ledger):
     ledger.control(latency_ms=50)
     with ledger.raw() as sock:
@@ -320,9 +318,7 @@ def test_a_half_closed_client_gets_the_answers_it_waits_for(ledger):
 
 @pytest.mark.parametrize("requests, statuses", [
     (POST + HEALTH, [201, 200]),  # whole in the server's buffers before the end is seen
-    pytest.param(POST + HEALTH + HEALTH, [201, 200, 200],  # the second answer comes at once when the first is out
-                 marks=pytest.mark.xfail(strict=True, reason="advance_queue(), entered again by the answer that "
-                                                             "start_waiting() gave, lingers and drops pending_")),
+    (POST + HEALTH + HEALTH, [201, 200, 200]),  # the second answer comes at once when the first is out
     (HEALTH.replace(b"healthz", b"accounts") * 40, [200] * 40),  # more than the pipelining limit
 ])
 def test_a_half_closed_client_gets_all_answers_of_a_mixed_pipeline(ledger, requests, statuses):
@@ -333,7 +329,6 @@ def test_a_half_closed_client_gets_all_answers_of_a_mixed_pipeline(ledger, reque
         assert answers(read_to_end(sock)) == statuses
 
 
-@pytest.mark.xfail(strict=True, reason="ServerConnection goes on parsing while blocked(): answers pile up in kept writes")
 def test_a_client_that_asks_without_reading_is_not_given_unbounded_memory(ledger):
     before = resident_kib(ledger)
     requests = b"GET /accounts?limit=1000 HTTP/1.1\r\nHost: h\r\n\r\n" * 2000

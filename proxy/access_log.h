@@ -41,7 +41,7 @@ struct AccessEntry {
     std::string_view request_id;
     std::string_view idempotency;  // first replayed waited conflict mismatch missing store_error;
                                    // empty without the filter
-    std::string_view client;       // the peer's host:port
+    std::string_view client;       // the peer's address
 };
 
 // What a field may take of a line, after escaping; the rest is cut and "…" put in its place (in

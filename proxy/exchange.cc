@@ -69,6 +69,7 @@ void Exchange::prepare_context() {
 
 void Exchange::on_request() {
     prepare_context();
+    worker_.chain().identify(context_);
     if (request().method == http::Method::kConnect) {
         close_after();  // what follows is meant for a tunnel
         fail(Failure::kConnectMethod);
@@ -333,6 +334,7 @@ void Exchange::on_response_end(std::span<const http::Field> trailers) {
 void Exchange::end_attempt(Counter* outcome, bool failed) {
     upstream_ = nullptr;
     outcome->add();
+    if (upstream_time_ < Duration(0) && head_sent_) upstream_time_ = worker_.loop().now() - attempt_began_;
     cluster_->end(*endpoint_, failed ? Duration(-1) : upstream_time_, worker_.loop().now(), failed);
 }
 
@@ -372,7 +374,10 @@ void Exchange::on_bad_request(int status, const char* reason) {
         end_attempt(cluster_->cells().canceled, false);
         upstream->abandon();
     }
-    if (context_.arena == nullptr) prepare_context();
+    if (context_.arena == nullptr) {
+        prepare_context();
+        worker_.chain().identify(context_);
+    }
     const Problem problem = problem_for(status == 503 ? Failure::kTooManyConnections : Failure::kBadRequest);
     context_.flags |= problem.flags;
     if (response_started()) {
@@ -382,8 +387,12 @@ void Exchange::on_bad_request(int status, const char* reason) {
     answer_problem(problem, status, reason);
 }
 
-void Exchange::on_aborted(AbortReason) {
-    context_.flags.set(filters::Flag::kDC);
+void Exchange::on_aborted(AbortReason reason) {
+    if (reason == AbortReason::kClientGone) {
+        context_.flags.set(filters::Flag::kDC);
+    } else if (reason != AbortReason::kShutdown) {
+        context_.flags.set(filters::Flag::kDPE);  // too slow to be believed
+    }
     worker_.loop().cancel(*this);
     if (upstream_ == nullptr) return;
     PooledConnection* upstream = upstream_;
@@ -452,7 +461,7 @@ void Exchange::end() {
     cells().duration->observe(took);
     if (AccessLogWriter::Worker* log = worker_.access_log()) {
         AccessEntry entry;
-        entry.time = worker_.loop().wall();
+        entry.time = context_.received;
         entry.listener = listener_->settings->name;
         if (route_ != nullptr) entry.route = route_->settings->name;
         entry.method = request().method_text();

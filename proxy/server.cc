@@ -75,6 +75,7 @@ std::vector<std::string> Server::start() {
     admin_ = std::make_unique<Admin>(*this);
     if (auto ok = admin_->listen(settings.admin); !ok) return {ok.error()};
     register_metrics();
+    started_with_ = settings;
     const std::uint64_t generation = ++generation_;
     for (auto& worker : workers_) worker->start();
     activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), generation, *metrics_, workers));
@@ -183,6 +184,10 @@ int Server::run() {
 ReloadResult Server::reload(bool dry_run) {
     ReloadResult result;
     result.generation = snapshot_->generation;
+    if (draining_ && !dry_run) {
+        result.messages.emplace_back("draining: the configuration is not changed any more");
+        return result;
+    }
     config::LoadResult loaded = config::load_file(config_path_);
     for (const auto& d : loaded.diagnostics) result.messages.push_back(config::to_string(d));
     std::vector<std::pair<std::string, std::vector<int>>> opened;
@@ -202,7 +207,7 @@ ReloadResult Server::reload(bool dry_run) {
         return result;
     }
     result.ok = true;
-    for (std::string& m : needs_restart(snapshot_->settings, *loaded.settings)) result.messages.push_back(std::move(m));
+    for (std::string& m : needs_restart(started_with_, *loaded.settings)) result.messages.push_back(std::move(m));
     if (dry_run) return result;
     for (const std::string& m : result.messages) log_warning("reload: {}", m);
     const auto previous = snapshot_;
@@ -237,7 +242,11 @@ void Server::on_signal(int signum) {
                 if (auto reopened = access_log_->reopen(); !reopened) log_error("{}", reopened.error());
             }
             break;
-        case SIGTERM: draining_ ? shutdown_now() : begin_drain(); break;
+        case SIGTERM:
+            // The first one drains, also when /drain has begun already (a preStop hook).
+            sigterm_seen_ ? shutdown_now() : begin_drain();
+            sigterm_seen_ = true;
+            break;
         default: shutdown_now(); break;
     }
 }

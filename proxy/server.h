@@ -86,10 +86,12 @@ class Server {
     std::vector<std::pair<std::string, uv::SocketAddress>> bound_;
     Instant started_at_{};
     Instant drain_until_{};
+    config::Settings started_with_;  // what a reload cannot change is compared with this
     std::uint64_t generation_ = 0;
     std::uint64_t rejected_ = 0;
     int exit_code_ = 0;
     bool draining_ = false;
+    bool sigterm_seen_ = false;
     mutable bool settled_ = false;  // every cluster has had its first DNS answer once
     bool listeners_closed_ = false;
     bool finishing_ = false;

@@ -11,10 +11,11 @@ std::vector<RouteCells> route_cells(Registry& metrics, unsigned workers, const s
     auto& requests = metrics.status_counters("http_requests_total", "Requests answered, by status.",
                                              {"listener", "route", "cluster"});
     auto& duration = metrics.histogram("http_request_duration_seconds",
-                                       "From the request's head to the response's last byte.", {"listener", "route"});
+                                       "From the request's head to the response's last byte.",
+                                       {"listener", "route", "cluster"});
     std::vector<RouteCells> cells;
     for (unsigned w = 0; w < workers; ++w) {
-        cells.push_back({&requests.at({listener, route, cluster}, w), &duration.at({listener, route}, w)});
+        cells.push_back({&requests.at({listener, route, cluster}, w), &duration.at({listener, route, cluster}, w)});
     }
     return cells;
 }

@@ -14,6 +14,7 @@ namespace outrider::proxy {
 namespace {
 constexpr std::size_t kFreeExchangesMax = 1024;  // more than that are given back to the allocator
 constexpr std::size_t kWorkersMax = 256;
+constexpr Duration kFarewell = std::chrono::milliseconds(40);  // handshakes under way when a listener closes
 constexpr Duration kLogTick = std::chrono::milliseconds(250);
 }  // namespace
 
@@ -32,6 +33,7 @@ class Worker::Listener final : public http::ServerHandler {
     }
 
     void open(int fd) {
+        close();  // an older socket of this name may still be saying farewell
         retired_ = false;  // it may have been away for a while, or come from another address
         acceptor_ = new uv::Acceptor(worker_.loop(), fd, [this](int accepted) { worker_.on_accept(*this, accepted); });
     }
@@ -58,7 +60,13 @@ class Worker::Listener final : public http::ServerHandler {
     // The listener is gone from the configuration, or the process is draining.
     void retire() {
         retired_ = true;
-        close();
+        if (acceptor_ != nullptr) {
+            acceptor_->refuse_new();
+            // The listener lives as long as its worker, the timer not longer.
+            worker_.loop().after(kFarewell, [this, leaving = acceptor_] {
+                if (acceptor_ == leaving) close();
+            });
+        }
         for_each([](http::ServerConnection& c) { c.drain(); });
     }
     std::size_t kill() {

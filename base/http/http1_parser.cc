@@ -398,7 +398,9 @@ Step Http1Parser::fail_from_llhttp(int code, std::string_view seen, std::size_t 
             return fail(ParseError::kVersion, "HTTP/2 preface on an HTTP/1 port", consumed);
         }
         const std::string_view line = seen.substr(0, seen.find_first_of("\r\n"));
-        if (code == HPE_INVALID_METHOD && is_token(line.substr(0, line.find(' ')))) {
+        const bool method_refused =
+            code == HPE_INVALID_METHOD || std::string_view(reason).find("nvalid method") != std::string_view::npos;
+        if (method_refused && is_token(line.substr(0, line.find(' ')))) {
             return fail(ParseError::kUnknownMethod, "unknown method", consumed);
         }
         if (code == HPE_INVALID_VERSION && line.size() > 9) {
@@ -567,6 +569,9 @@ bool Http1Parser::read_content_length(Head& head, const FieldFacts& facts) {
 }
 
 void Http1Parser::read_connection(Head& head, const FieldFacts& facts) {
+    if (head.has_trailer_field && head.framing != Framing::kChunked) {  // there will be none
+        for (FieldRef& f : head.all()) f.dropped |= f.id == FieldId::kTrailer;
+    }
     bool close = false;
     bool keep_alive = false;
     bool upgrade = false;

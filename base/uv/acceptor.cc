@@ -1,6 +1,7 @@
 #include "base/uv/acceptor.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -97,15 +98,29 @@ void Acceptor::shed_one() {
     reserve_ = open_reserve();
 }
 
+void Acceptor::refuse_new() {
+    // A classic BPF program on the listening socket sees its TCP headers: segments with SYN and without ACK are dropped,
+    // the last ACKs of handshakes pass. Whoever is dropped tries again a second later and is refused by then.
+    sock_filter program[] = {
+        {BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},             // the flags
+        {BPF_ALU | BPF_AND | BPF_K, 0, 0, 0x12},          // ACK | SYN
+        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0x02},          // SYN alone
+        {BPF_RET | BPF_K, 0, 0, 0},                       // drop
+        {BPF_RET | BPF_K, 0, 0, 0xFFFFFFFFu},             // pass
+    };
+    const sock_fprog filter{sizeof program / sizeof *program, program};
+    ::setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+}
+
 void Acceptor::close(Acceptor* acceptor) {
     {
         const Loop::Event event(acceptor->loop_);
         acceptor->accept_some(4 * kBacklog);
     }
     uv_poll_stop(&acceptor->poll_);
+    ::close(acceptor->fd_);  // now, not in the callback: nobody may complete a handshake in between
     uv_close(reinterpret_cast<uv_handle_t*>(&acceptor->poll_), [](uv_handle_t* handle) {
         auto* done = static_cast<Acceptor*>(handle->data);
-        ::close(done->fd_);
         if (done->reserve_ >= 0) ::close(done->reserve_);
         delete done;
     });

@@ -23,6 +23,9 @@ class Acceptor {
 
     // Takes over a listening socket.
     Acceptor(Loop& loop, int fd, OnAccept on_accept);
+    // First half of a farewell: no new connection begins, those whose handshake is under way are still accepted. Close a
+    // moment later. Closing at once would reset whoever is in between.
+    void refuse_new();
     // Deletes itself once the loop let go of it. What already waits in the kernel's queue is accepted first, so that
     // a listener that goes away does not reset connections it has half taken.
     static void close(Acceptor* acceptor);
