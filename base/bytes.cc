@@ -26,6 +26,14 @@ std::size_t utf8_sequence(std::string_view s) {
 
 std::optional<std::uint64_t> parse_decimal(std::string_view s) {
     if (s.empty()) return std::nullopt;
+    if (s.size() <= 18) {  // cannot overflow
+        std::uint64_t small = 0;
+        for (const char c : s) {
+            if (!ascii_digit(c)) return std::nullopt;
+            small = small * 10 + static_cast<std::uint64_t>(c - '0');
+        }
+        return small;
+    }
     constexpr std::uint64_t kMax = 0x7FFF'FFFF'FFFF'FFFFu;
     std::uint64_t value = 0;
     for (const char c : s) {

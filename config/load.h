@@ -58,4 +58,7 @@ enum class Secrets : std::uint8_t { kHide, kShow };
 // gives the same settings back.
 std::string to_toml(const Settings& settings, Secrets secrets = Secrets::kHide);
 
+// The file `settings` came from, with the same values hidden where they stand in it as whole strings.
+std::string hide_secrets(std::string source, const Settings& settings);
+
 }  // namespace outrider::config

@@ -8,11 +8,17 @@ namespace {
 
 constexpr std::size_t kIdMax = 128;  // longer ids from outside are replaced
 
+// Sixteen digits of a random word, eight at a time: nibbles are spread over bytes and turned into digits without a
+// branch. Their order is the machine's; of a random word any order is as good.
 void hex64(char* out, std::uint64_t value) {
-    static constexpr char kDigits[] = "0123456789abcdef";
-    for (int i = 15; i >= 0; --i) {
-        out[i] = kDigits[value & 15];
-        value >>= 4;
+    for (int half = 0; half < 2; ++half) {
+        std::uint64_t x = half == 0 ? value & 0xFFFFFFFFu : value >> 32;
+        x = (x | (x << 16)) & 0x0000FFFF0000FFFFu;
+        x = (x | (x << 8)) & 0x00FF00FF00FF00FFu;
+        x = (x | (x << 4)) & 0x0F0F0F0F0F0F0F0Fu;
+        const std::uint64_t above_nine = ((x + 0x0606060606060606u) >> 4) & 0x0101010101010101u;
+        x += 0x3030303030303030u + above_nine * ('a' - '0' - 10);
+        std::memcpy(out + 8 * half, &x, 8);
     }
 }
 

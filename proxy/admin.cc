@@ -108,11 +108,17 @@ std::string html_page(std::string_view title, std::string_view body) {
 
 bool wants_html(const AdminRequest& request) { return request.accept.find("text/html") != std::string::npos; }
 
-// A JSON page for a person with a browser.
+// A page for a person with a browser.
 AdminReply as_html(const AdminRequest& request, AdminReply reply) {
-    if (!wants_html(request) || reply.content_type != "application/json") return reply;
+    if (!wants_html(request)) return reply;
     std::string body;
-    append_html_value(body, Json::parse(reply.body, nullptr, false));
+    if (reply.content_type == "application/json") {
+        append_html_value(body, Json::parse(reply.body, nullptr, false));
+    } else {
+        body = "<pre>";
+        append_html(body, reply.body);
+        body += "</pre>";
+    }
     return {reply.status, "text/html; charset=utf-8", html_page(request.path.substr(1), body), reply.allow};
 }
 
@@ -315,7 +321,7 @@ void Admin::handle(const AdminRequest& request, bool status_only, bool may_chang
 
 void Admin::reply_page(const AdminRequest& request, const Done& done) {
     const std::string& path = request.path;
-    if (path == "/") return done(dashboard());
+    if (path == "/") return done(dashboard(request));
     if (path == "/help") return done(as_html(request, help()));
     if (path == "/ready") return done(ready());
     if (path == "/live") return done(text(200, "live\n"));
@@ -355,9 +361,9 @@ AdminReply Admin::metrics(const AdminRequest& request) const {
 AdminReply Admin::config(const AdminRequest& request) const {
     const Snapshot& snapshot = server_.snapshot();
     if (!query_value(request.query, "source").empty()) {
-        return {200, "application/toml", snapshot.source, {}};
+        return as_html(request, {200, "application/toml", config::hide_secrets(snapshot.source, snapshot.settings), {}});
     }
-    return {200, "application/toml", config::to_toml(snapshot.settings), {}};
+    return as_html(request, {200, "application/toml", config::to_toml(snapshot.settings), {}});
 }
 
 AdminReply Admin::listeners() const {
@@ -424,6 +430,7 @@ AdminReply Admin::server_info() const {
                        {"draining", server_.draining()},
                        {"workers", server_.worker_count()},
                        {"connections", server_.connections()},
+                       {"connections_by_worker", server_.connections_by_worker()},
                        {"in_flight", server_.in_flight()},
                        {"config", {{"file", server_.config_path()},
                                    {"generation", server_.snapshot().generation},
@@ -461,8 +468,13 @@ AdminReply Admin::help() const {
     return json_reply({{"paths", out}});
 }
 
-AdminReply Admin::dashboard() const {
+AdminReply Admin::dashboard(const AdminRequest& request) const {
     const Json info = Json::parse(server_info().body);
+    if (!wants_html(request)) {
+        return json_reply({{"server", info},
+                           {"listeners", Json::parse(listeners().body)["listeners"]},
+                           {"routes", Json::parse(route_list().body)["routes"]}});
+    }
     std::string body = "<p>";
     body += info["ready"].get<bool>() ? "<b class=\"ok\">ready</b>" : "<b class=\"bad\">not ready</b> ";
     append_html(body, info["not_ready_reason"].get<std::string>());

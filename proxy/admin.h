@@ -60,7 +60,7 @@ class Admin {
     AdminReply route_list() const;
     AdminReply server_info() const;
     AdminReply help() const;
-    AdminReply dashboard() const;
+    AdminReply dashboard(const AdminRequest& request) const;
     void clusters(const Done& done) const;
     AdminReply reload(const AdminRequest& request);
     AdminReply logging(const AdminRequest& request);

@@ -40,6 +40,8 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
         for (std::size_t i = 0; i < sources_.size(); ++i) ask(i);
     }
 
+    // Until its own sources have answered it goes on with what the cluster had under the configuration before.
+    void inherit(EndpointSet endpoints) { inherited_ = std::move(endpoints); }
     void stop() { owner_ = nullptr; }
     const EndpointSet& set() const { return set_; }
     bool settled() const {
@@ -136,7 +138,8 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
                 if (auto address = uv::SocketAddress::parse(ip, port)) set->push_back({e.id, e.weight, *address});
             }
         }
-        set_ = std::move(set);
+        if (!set->empty()) inherited_.reset();
+        set_ = inherited_ ? inherited_ : std::move(set);
     }
 
     Discovery* owner_;  // null once this cluster is no longer configured
@@ -144,6 +147,7 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
     std::vector<EndpointAddress> literals_;
     std::vector<Source> sources_;
     EndpointSet set_;
+    EndpointSet inherited_;
 };
 
 Discovery::Discovery(uv::Loop& loop, OnChange on_change)
@@ -170,6 +174,7 @@ void Discovery::configure(const std::vector<config::ClusterSettings>& clusters) 
             continue;
         }
         fresh.push_back(std::make_shared<Cluster>(*this, settings));
+        if (known != clusters_.end()) fresh.back()->inherit(known->second->set());
         next[settings.name] = fresh.back();
     }
     for (const auto& [name, cluster] : clusters_) {

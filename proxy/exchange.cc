@@ -47,9 +47,9 @@ Counter* outcome_for(const ClusterCells& cells, http::ClientError error) {
 
 }  // namespace
 
-void Exchange::begin(http::ServerConnection& connection) {
-    snapshot_ = worker_.snapshot();
-    listener_ = static_cast<const ListenerEntry*>(connection.context);
+void Exchange::begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& listener) {
+    snapshot_ = snapshot;
+    listener_ = &listener;
     worker_.exchange_began();
 }
 
@@ -70,6 +70,7 @@ void Exchange::prepare_context() {
 void Exchange::on_request() {
     prepare_context();
     if (request().method == http::Method::kConnect) {
+        close_after();  // what follows is meant for a tunnel
         fail(Failure::kConnectMethod);
         return;
     }
@@ -99,7 +100,7 @@ void Exchange::choose_cluster() {
         http::HeadWriter writer(head.data());
         write_upstream_head(writer);
         head.resize(writer.size());
-        mirror_ = Mirror::start(snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
+        mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
                                 request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
         if (mirror_ != nullptr && request_complete()) {
             mirror_->finish();
@@ -176,7 +177,7 @@ void Exchange::send_request() {
     upstream_->request_begun();
     if (!held_body_.empty()) {
         const std::string_view held = held_body_;
-        write_upstream_body({&held, 1});
+        write_upstream_body({&held, 1}, false);
         held_body_.clear();
     }
     if (request_complete() && !tunnel()) {
@@ -198,10 +199,11 @@ void Exchange::on_request_body(std::span<const std::string_view> slices) {
         pause_request();
         return;
     }
-    write_upstream_body(slices);
+    write_upstream_body(slices, true);
 }
 
-void Exchange::write_upstream_body(std::span<const std::string_view> slices) {
+// `stable`: the slices outlive the current event.
+void Exchange::write_upstream_body(std::span<const std::string_view> slices, bool stable) {
     std::size_t total = 0;
     for (const std::string_view s : slices) total += s.size();
     if (total == 0) return;
@@ -210,7 +212,7 @@ void Exchange::write_upstream_body(std::span<const std::string_view> slices) {
         char line[24];
         upstream_->write_copy(chunk_line(line, total));
     }
-    for (const std::string_view s : slices) upstream_->write_stable(s);
+    for (const std::string_view s : slices) stable ? upstream_->write_stable(s) : upstream_->write_copy(s);
     if (chunked) upstream_->write_copy("\r\n");
 }
 
@@ -245,6 +247,10 @@ void Exchange::finish_upstream_request(std::span<const http::Field> trailers) {
         upstream_->write_copy("\r\n");
     }
     upstream_->request_finished();
+}
+
+std::size_t Exchange::request_room() {
+    return upstream_ != nullptr && head_sent_ ? upstream_->read_limit_for_sink() : uv::TcpStream::kRead;
 }
 
 void Exchange::on_request_blocked() { pause_request(); }
@@ -367,7 +373,7 @@ void Exchange::on_bad_request(int status, const char* reason) {
         upstream->abandon();
     }
     if (context_.arena == nullptr) prepare_context();
-    const Problem problem = problem_for(Failure::kBadRequest);
+    const Problem problem = problem_for(status == 503 ? Failure::kTooManyConnections : Failure::kBadRequest);
     context_.flags |= problem.flags;
     if (response_started()) {
         abort_response();

@@ -29,7 +29,8 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
  public:
     explicit Exchange(Worker& worker) : worker_(worker) {}
 
-    void begin(http::ServerConnection& connection);
+    // `listener` is of `snapshot`.
+    void begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& listener);
     // Logs, counts, and makes ready for the pool.
     void end();
 
@@ -44,6 +45,7 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
     void on_aborted(AbortReason reason) override;
     void on_response_blocked() override;
     void on_response_drained() override;
+    std::size_t request_room() override;
 
     // The upstream's side.
     void on_connected() override;
@@ -53,6 +55,7 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
     void on_failed(const http::ClientFailure& failure) override;
     void on_request_blocked() override;
     void on_request_drained() override;
+    std::size_t response_room() override { return ServerExchange::response_room(); }
 
     void on_timeout(Instant now) override;
 
@@ -63,7 +66,7 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
     void write_upstream_head(http::HeadWriter& head);
     bool has_empty_body() const;
     std::string_view endpoint_id_for_host() const;
-    void write_upstream_body(std::span<const std::string_view> slices);
+    void write_upstream_body(std::span<const std::string_view> slices, bool stable);
     void finish_upstream_request(std::span<const http::Field> trailers);
     void forward_informational(http::ResponseHead& head);
     void open_tunnel(http::ResponseHead& head);

@@ -4,11 +4,35 @@
 
 namespace outrider::proxy {
 
-Mirror* Mirror::start(const Ref<WorkerCluster>& cluster, std::uint64_t hash, std::string head, bool head_method,
-                      bool chunked) {
+void Mirrors::give_up_all() {
+    while (first_ != nullptr) {
+        if (first_->upstream_ != nullptr) first_->give_up();
+        delete first_;
+    }
+}
+
+Mirror::Mirror(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint, bool chunked)
+    : mirrors_(mirrors), next_(mirrors.first_), cluster_(cluster), endpoint_(endpoint), chunked_(chunked) {
+    if (next_ != nullptr) next_->previous_ = this;
+    mirrors.first_ = this;
+    ++mirrors.count_;
+}
+
+Mirror::~Mirror() {
+    (previous_ != nullptr ? previous_->next_ : mirrors_.first_) = next_;
+    if (next_ != nullptr) next_->previous_ = previous_;
+    --mirrors_.count_;
+}
+
+Mirror* Mirror::start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash, std::string head,
+                      bool head_method, bool chunked) {
     const Ref<Endpoint> endpoint = cluster->pick(hash);
     if (!endpoint) return nullptr;
-    auto* mirror = new Mirror(cluster, endpoint, chunked);
+    if (mirrors.full()) {
+        cluster->cells().canceled->add();
+        return nullptr;
+    }
+    auto* mirror = new Mirror(mirrors, cluster, endpoint, chunked);
     PooledConnection& connection = cluster->connection(endpoint, false);
     mirror->upstream_ = &connection;
     http::ClientConnection::RequestOptions options;

@@ -100,14 +100,15 @@ Result<void> Server::open_access_log(const config::LogSettings& settings) {
     return {};
 }
 
-Result<std::vector<int>> Server::open_sockets(const config::ListenerSettings& listener) const {
+// `ask_first`: is the port free? Not asked for one that this process listens on already, under another name.
+Result<std::vector<int>> Server::open_sockets(const config::ListenerSettings& listener, bool ask_first) const {
     const std::string host = listener.listen.host == "localhost" ? "127.0.0.1" : listener.listen.host;
     auto address = uv::SocketAddress::parse(host, listener.listen.port);
     if (!address) return Error{"listener " + listener.name + ": " + address.error()};
     std::vector<int> fds;
     for (std::size_t i = 0; i < workers_.size(); ++i) {
         // The first socket of several asks whether the port is free; port 0 is settled by it for all.
-        auto fd = uv::open_listening_socket(*address, true, i == 0);
+        auto fd = uv::open_listening_socket(*address, true, ask_first && i == 0);
         if (!fd) {
             for (const int open : fds) ::close(open);
             return Error{"listener " + listener.name + ": " + fd.error()};
@@ -127,7 +128,10 @@ Result<void> Server::open_listeners(const config::Settings& next,
             for (const auto& have : snapshot_->settings.listeners) known |= listener_key(have) == listener_key(listener);
         }
         if (known) continue;
-        auto fds = open_sockets(listener);
+        const auto wanted = uv::SocketAddress::parse(listener.listen.host, listener.listen.port);
+        bool ours = false;
+        for (const auto& [name, address] : bound_) ours |= wanted && address.text() == wanted->text();
+        auto fds = open_sockets(listener, !ours);
         if (!fds) {
             for (auto& [name, open] : opened) {
                 for (const int fd : open) ::close(fd);
@@ -241,7 +245,8 @@ void Server::on_signal(int signum) {
 std::string Server::not_ready_reason() const {
     if (draining_) return "draining";
     if (health_failing_) return "failed by an operator (POST /health/ok mends it)";
-    if (!discovery_->settled()) return "waiting for the first DNS answers";
+    if (!settled_ && !discovery_->settled()) return "waiting for the first DNS answers";
+    settled_ = true;  // a cluster that a reload adds does not take the whole sidecar out
     return {};
 }
 
@@ -296,6 +301,12 @@ void Server::finish() {
             });
         });
     }
+}
+
+std::vector<std::int64_t> Server::connections_by_worker() const {
+    std::vector<std::int64_t> out;
+    for (const auto& worker : workers_) out.push_back(worker->connections());
+    return out;
 }
 
 std::int64_t Server::in_flight() const {

@@ -54,6 +54,7 @@ class Server {
     Instant started_at() const { return started_at_; }
     unsigned worker_count() const { return static_cast<unsigned>(workers_.size()); }
     std::int64_t connections() const { return placement_->total.load(std::memory_order_relaxed); }
+    std::vector<std::int64_t> connections_by_worker() const;
     std::int64_t in_flight() const;
     std::uint64_t rejected_configurations() const { return rejected_; }
     // Every worker's view, added up by endpoint; arrives later, on the main thread.
@@ -63,7 +64,7 @@ class Server {
 
  private:
     Result<void> open_access_log(const config::LogSettings& settings);
-    Result<std::vector<int>> open_sockets(const config::ListenerSettings& listener) const;
+    Result<std::vector<int>> open_sockets(const config::ListenerSettings& listener, bool ask_first) const;
     Result<void> open_listeners(const config::Settings& next, std::vector<std::pair<std::string, std::vector<int>>>& opened);
     void activate(std::shared_ptr<const Snapshot> snapshot);
     void register_metrics();
@@ -89,6 +90,7 @@ class Server {
     std::uint64_t rejected_ = 0;
     int exit_code_ = 0;
     bool draining_ = false;
+    mutable bool settled_ = false;  // every cluster has had its first DNS answer once
     bool listeners_closed_ = false;
     bool finishing_ = false;
     bool health_failing_ = false;

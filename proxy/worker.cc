@@ -29,12 +29,10 @@ class Worker::Listener final : public http::ServerHandler {
         snapshot_ = snapshot;
         entry_ = entry;
         limits_ = entry->limits;
-        for (http::ServerConnection* c = connections_; c != nullptr; c = c->list_next) {
-            c->context = const_cast<ListenerEntry*>(entry);
-        }
     }
 
     void open(int fd) {
+        retired_ = false;  // it may have been away for a while, or come from another address
         acceptor_ = new uv::Acceptor(worker_.loop(), fd, [this](int accepted) { worker_.on_accept(*this, accepted); });
     }
     void close() {
@@ -44,7 +42,6 @@ class Worker::Listener final : public http::ServerHandler {
 
     void serve(int fd, bool refused) {
         auto* connection = new http::ServerConnection(worker_.loop(), *this, limits_, worker_.scratch_);
-        connection->context = const_cast<ListenerEntry*>(entry_);
         connection->list_next = connections_;
         if (connections_ != nullptr) connections_->list_prev = connection;
         connections_ = connection;
@@ -86,9 +83,10 @@ class Worker::Listener final : public http::ServerHandler {
         }
     }
 
-    http::ServerExchange* new_exchange(http::ServerConnection& connection) override {
+    http::ServerExchange* new_exchange(http::ServerConnection&) override {
         Exchange* exchange = worker_.take_exchange();
-        exchange->begin(connection);
+        // Not the worker's own snapshot: what is left of a listener that is gone goes on with the routes it had.
+        exchange->begin(snapshot_, *entry_);
         return exchange;
     }
     void release_exchange(http::ServerExchange* released) override {
@@ -186,6 +184,11 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
     }
     clusters_ = std::move(kept);
     snapshot_ = next;
+    // Before any worker accepts on it: another one may hand a connection over at once.
+    for (const ListenerEntry& entry : snapshot->listeners) {
+        auto& listener = listeners_[entry.settings->name];
+        if (!listener) listener = std::make_unique<Listener>(*this, entry.settings->name);
+    }
     for (auto& [name, listener] : listeners_) listener->configure(next);
 }
 
@@ -197,10 +200,7 @@ void Worker::publish_endpoints(const std::string& cluster, EndpointSet endpoints
 
 void Worker::listen(const std::string& name, int fd) {
     loop_.post([this, name, fd] {
-        auto& listener = listeners_[name];
-        if (!listener) listener = std::make_unique<Listener>(*this, name);
-        listener->configure(snapshot_);
-        listener->open(fd);
+        listeners_.at(name)->open(fd);
     });
 }
 
@@ -218,10 +218,10 @@ void Worker::on_accept(Listener& listener, int fd) {
     std::array<std::int64_t, kWorkersMax> open{};
     const std::size_t count = placement_.open.size();
     for (std::size_t i = 0; i < count; ++i) open[i] = placement_.open[i].value.load(std::memory_order_relaxed);
-    const std::size_t target = draining_ ? index_ : policy::place_connection({open.data(), count}, index_);
+    const std::size_t target = draining_ || stopped_ ? index_ : policy::place_connection({open.data(), count}, index_);
     placement_.open[target].value.fetch_add(1, std::memory_order_relaxed);
     if (target == index_) {
-        listener.serve(fd, refused);
+        serve(listener.name(), fd, refused);
         return;
     }
     peers_[target]->loop_.post([worker = peers_[target], name = listener.name(), fd, refused] {
@@ -231,7 +231,7 @@ void Worker::on_accept(Listener& listener, int fd) {
 
 void Worker::serve(const std::string& name, int fd, bool refused) {
     const auto it = listeners_.find(name);
-    if (it == listeners_.end()) {
+    if (it == listeners_.end() || stopped_) {
         ::close(fd);
         placement_.open[index_].value.fetch_sub(1, std::memory_order_relaxed);
         placement_.total.fetch_sub(1, std::memory_order_relaxed);
@@ -269,8 +269,10 @@ void Worker::drain() {
 
 void Worker::stop(std::function<void(std::size_t)> aborted) {
     loop_.post([this, aborted = std::move(aborted)] {
+        stopped_ = true;
         std::size_t count = 0;
         for (auto& [name, listener] : listeners_) count += listener->kill();
+        mirrors_.give_up_all();
         for (auto& [name, cluster] : clusters_) cluster->close_idle();
         aborted(count);
         // Closed handles leave the loop in its next turns; what they release is logged before the thread ends.

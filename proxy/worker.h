@@ -18,6 +18,7 @@
 #include "base/uv/loop.h"
 #include "filters/filter.h"
 #include "proxy/access_log_writer.h"
+#include "proxy/mirror.h"
 #include "proxy/snapshot.h"
 #include "proxy/upstream.h"
 
@@ -68,6 +69,7 @@ class Worker {
     void set_peers(std::vector<Worker*> peers) { peers_ = std::move(peers); }
     void publish(std::shared_ptr<const Snapshot> snapshot, std::unordered_map<std::string, EndpointSet> endpoints);
     void publish_endpoints(const std::string& cluster, EndpointSet endpoints);
+    // A listener of the snapshot that was published last. Every worker gets that before any gets a socket.
     void listen(const std::string& listener, int fd);
     void unlisten(const std::string& listener);
     // Stops accepting; connections end after their answer.
@@ -89,6 +91,7 @@ class Worker {
     AccessLogWriter::Worker* access_log() { return access_log_; }
     void exchange_began() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
     void exchange_ended() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed); }
+    Mirrors& mirrors() { return mirrors_; }
     Exchange* take_exchange();
     void return_exchange(Exchange* exchange);
     bool draining() const { return draining_; }
@@ -111,10 +114,12 @@ class Worker {
     std::unordered_map<std::string, Ref<WorkerCluster>> clusters_;
     std::unordered_map<std::string, std::unique_ptr<Listener>> listeners_;
     AccessLogWriter::Worker* access_log_;
+    Mirrors mirrors_;
     Exchange* free_exchanges_ = nullptr;
     std::size_t free_count_ = 0;
     std::atomic<std::int64_t> in_flight_{0};
     bool draining_ = false;
+    bool stopped_ = false;  // what others still hand over is closed unserved
     std::thread thread_;
 };
 

@@ -6,7 +6,8 @@ namespace outrider::http {
 
 namespace {
 constexpr std::uint8_t kInformationalMax = 16;  // 1xx responses before the final one
-}
+constexpr Duration kLastWords = std::chrono::seconds(1);  // for the answer of an upstream that takes no more
+}  // namespace
 
 ClientConnection::ClientConnection(uv::Loop& loop, ClientOwner& owner, const ParserLimits& limits,
                                    ParserScratch& scratch)
@@ -25,6 +26,7 @@ void ClientConnection::open(const uv::SocketAddress& to, Duration connect_timeou
 void ClientConnection::bind(ClientHandler& handler, const RequestOptions& options) {
     require(handler_ == nullptr && !gone_, "a connection serves one exchange at a time");
     handler_ = &handler;
+    bound_turn_ = loop().turn();
     ++uses_;
     head_ = options.head;
     upgrade_asked_ = options.upgrade_asked;
@@ -86,6 +88,10 @@ void ClientConnection::resume_response() {
 void ClientConnection::on_connected() {
     connected_ = true;
     loop().cancel(*this);
+    if (unread() != 0) {  // asked once a connection
+        fail(ClientError::kProtocol, "the upstream spoke before it was asked");
+        return;
+    }
     start_reading();
     if (handler_ != nullptr) {
         handler_->on_connected();
@@ -102,6 +108,11 @@ void ClientConnection::on_read(std::string_view data) {
     }
     if (tunnel_) {
         handler_->on_response_body({&data, 1});
+        return;
+    }
+    if (bound_turn_ == loop().turn() && reused()) {
+        // These bytes were there before the request was written: they answer nothing.
+        fail(ClientError::kReset, "the upstream spoke before it was asked");
         return;
     }
     await_bytes();
@@ -159,7 +170,7 @@ void ClientConnection::finish_response(bool clean) {
     ClientHandler* handler = handler_;
     handler_ = nullptr;
     loop().cancel(*this);
-    const bool reusable = clean && keep_alive_ && request_finished_ && !blocked() && parser_.error() == ParseError::kNone;
+    const bool reusable = clean && !broken_ && keep_alive_ && request_finished_ && !blocked() && parser_.error() == ParseError::kNone;
     // The trailers lie in the parser, which the next bind() resets: the handler comes first, but must not find the
     // connection in the pool before it is there, so what it starts on is another one.
     handler->on_response_end(parser_.trailers());
@@ -208,6 +219,18 @@ ClientError ClientConnection::broken_off() const {
     return response_begun_ || !parser_.idle() ? ClientError::kIncomplete : ClientError::kReset;
 }
 
+// An upstream that answers early and closes breaks our writing while its answer still waits to be read (RFC 9112 section 9.5).
+void ClientConnection::on_write_error(int os_error) {
+    if (handler_ == nullptr || !connected_ || tunnel_ || !reading()) {
+        on_error(os_error);
+        return;
+    }
+    request_finished_ = false;
+    loop().schedule(*this, kLastWords);
+    read_timeout_ = kLastWords;
+    broken_ = true;
+}
+
 void ClientConnection::on_blocked() {
     if (handler_ != nullptr) handler_->on_request_blocked();
 }
@@ -225,7 +248,8 @@ void ClientConnection::on_timeout(Instant) {
     } else if (!connected_) {
         fail(ClientError::kConnectTimeout, "the upstream did not accept the connection in time");
     } else if (handler_ != nullptr) {
-        fail(ClientError::kReadTimeout, "the upstream did not answer in time");
+        broken_ ? fail(broken_off(), "the upstream closed the connection")
+                : fail(ClientError::kReadTimeout, "the upstream did not answer in time");
     } else {
         drop();  // idle for too long
     }

@@ -8,6 +8,7 @@
 //   * the connection becomes idle (reusable) only when the request was sent whole, the response ended whole, both sides
 //     keep it alive, and no byte is left over
 //   * after on_failed() or the response's end the handler is no longer bound
+//   * bytes that were there before the request was written are no answer to it, also when both were noticed in one turn
 //   * an idle connection keeps reading, so that it learns of the upstream's close without a system call an exchange
 #pragma once
 
@@ -47,6 +48,8 @@ class ClientHandler {
     // `reusable`: the connection has gone back to its owner; do not touch it any more.
     virtual void on_response_end(std::span<const Field> trailers) = 0;
     virtual void on_failed(const ClientFailure& failure) = 0;
+    // How much the next read of a large response may bring: TcpStream::read_limit_for_sink() of where it goes.
+    virtual std::size_t response_room() { return uv::TcpStream::kRead; }
     virtual void on_request_blocked() {}
     virtual void on_request_drained() {}
 
@@ -110,10 +113,12 @@ class ClientConnection : public uv::TcpStream, private Timer {
     void on_read(std::string_view data) override;
     void on_eof() override;
     void on_error(int os_error) override;
+    void on_write_error(int os_error) override;
     void on_blocked() override;
     void on_drained() override;
     void on_closed() override;
     void on_timeout(Instant now) override;
+    std::size_t large_read_limit() override { return handler_ != nullptr ? handler_->response_room() : kRead; }
 
     void fail(ClientError error, const char* reason);
     void finish_response(bool clean);
@@ -128,6 +133,7 @@ class ClientConnection : public uv::TcpStream, private Timer {
     Duration read_timeout_{};
     Duration idle_timeout_{};
     Instant since_{};
+    std::uint64_t bound_turn_ = 0;
     std::uint32_t uses_ = 0;
     std::uint8_t informational_ = 0;
     bool connected_ = false;
@@ -142,6 +148,7 @@ class ClientConnection : public uv::TcpStream, private Timer {
     bool keep_alive_ = true;
     bool tunnel_ = false;
     bool paused_ = false;
+    bool broken_ = false;  // writing failed; reading goes on for a moment
 };
 
 }  // namespace outrider::http

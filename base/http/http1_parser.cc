@@ -41,6 +41,10 @@ bool is_field_text(std::string_view s) {
     });
 }
 
+constexpr bool is_hex_digit(char c) {
+    return ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'f');
+}
+
 // uri-host [ ":" port ] (RFC 9110 section 7.2) without userinfo and without the sub-delims that only confuse.
 bool is_host_and_port(std::string_view s) {
     if (s.empty()) return false;
@@ -62,6 +66,7 @@ bool is_host_and_port(std::string_view s) {
                 c != ')' && c != '*' && c != '+' && c != ';' && c != '=') {
                 return false;
             }
+            if (c == '%' && !(end + 2 < s.size() && is_hex_digit(s[end + 1]) && is_hex_digit(s[end + 2]))) return false;
             ++end;
         }
         if (end == 0) return false;
@@ -203,6 +208,14 @@ struct Http1Callbacks {
         return HPE_PAUSED;
     }
 
+    // A chunk that no counter of ours could hold would only be waited for.
+    static int on_chunk_header(llhttp_t* p) {
+        if (p->content_length <= 0x7FFF'FFFF'FFFF'FFFFu) return 0;
+        self(p).error_ = ParseError::kMalformed;
+        self(p).reason_ = "chunk size too large";
+        return -1;
+    }
+
     static int on_body(llhttp_t* p, const char* at, std::size_t size) {
         self(p).scratch_.body.emplace_back(at, size);
         return 0;
@@ -233,6 +246,7 @@ struct Http1Callbacks {
             out.on_header_field = on_field;
             out.on_header_value = on_value;
             out.on_headers_complete = on_headers_complete;
+            out.on_chunk_header = on_chunk_header;
             out.on_body = on_body;
             out.on_message_complete = on_message_complete;
             return out;

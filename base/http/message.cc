@@ -1,47 +1,87 @@
 #include "base/http/message.h"
 
+#include <array>
 #include <cstring>
+#include <initializer_list>
+#include <optional>
+#include <utility>
 
 #include "base/bytes.h"
 
 namespace outrider::http {
 
+namespace {
+
+// Eight bytes of a name in lower case. Field names are tokens: the only token bytes that become a letter or a '-' by
+// setting 0x20 are that letter and that '-' themselves, so comparing these words compares names without case.
+constexpr std::uint64_t kLowerBits = 0x2020202020202020u;
+
+std::uint64_t word(const char* p) {
+    std::uint64_t w = 0;
+    std::memcpy(&w, p, 8);
+    return w | kLowerBits;
+}
+
+// A name of at most 8 bytes, filled up with spaces (0x00 | 0x20).
+std::uint64_t short_word(std::string_view s) {
+    std::uint64_t w = 0;
+    std::memcpy(&w, s.data(), s.size());
+    return w | kLowerBits;
+}
+
+struct Known {
+    explicit Known(std::string_view name, FieldId field)
+        : first(name.size() < 8 ? short_word(name) : word(name.data())),
+          last(name.size() < 8 ? 0 : word(name.data() + name.size() - 8)),
+          size(name.size()),
+          id(field) {}
+    std::uint64_t first;
+    std::uint64_t last;
+    std::size_t size;
+    FieldId id;
+};
+
+constexpr std::size_t kKnownSizeMax = 17;
+constexpr std::size_t kKnownPerSize = 3;
+
+// By length; names of up to 17 bytes are covered by their first and last eight (the middle byte of 17 is checked apart).
+struct KnownTable {
+    std::array<std::array<std::optional<Known>, kKnownPerSize>, kKnownSizeMax + 1> by_size;
+    KnownTable() {
+        for (const auto& [name, id] : std::initializer_list<std::pair<std::string_view, FieldId>>{
+                 {"te", FieldId::kTe}, {"via", FieldId::kVia}, {"host", FieldId::kHost}, {"date", FieldId::kDate},
+                 {"accept", FieldId::kAccept}, {"cookie", FieldId::kCookie}, {"expect", FieldId::kExpect},
+                 {"upgrade", FieldId::kUpgrade}, {"trailer", FieldId::kTrailer}, {"connection", FieldId::kConnection},
+                 {"keep-alive", FieldId::kKeepAlive}, {"tracestate", FieldId::kTracestate},
+                 {"traceparent", FieldId::kTraceparent}, {"content-type", FieldId::kContentType},
+                 {"x-request-id", FieldId::kXRequestId}, {"content-length", FieldId::kContentLength},
+                 {"x-forwarded-for", FieldId::kXForwardedFor}, {"x-forwarded-host", FieldId::kXForwardedHost},
+                 {"proxy-connection", FieldId::kProxyConnection}, {"transfer-encoding", FieldId::kTransferEncoding},
+                 {"x-forwarded-proto", FieldId::kXForwardedProto}}) {
+            for (auto& slot : by_size[name.size()]) {
+                if (slot) continue;
+                slot.emplace(name, id);
+                break;
+            }
+        }
+    }
+};
+
+}  // namespace
+
 FieldId field_id(std::string_view name) {
-    const auto is = [name](std::string_view known) { return iequals(name, known); };
-    switch (name.size()) {
-        case 2: return is("te") ? FieldId::kTe : FieldId::kOther;
-        case 3: return is("via") ? FieldId::kVia : FieldId::kOther;
-        case 4:
-            if (is("host")) return FieldId::kHost;
-            return is("date") ? FieldId::kDate : FieldId::kOther;
-        case 6:
-            if (is("accept")) return FieldId::kAccept;
-            if (is("cookie")) return FieldId::kCookie;
-            return is("expect") ? FieldId::kExpect : FieldId::kOther;
-        case 7:
-            if (is("upgrade")) return FieldId::kUpgrade;
-            return is("trailer") ? FieldId::kTrailer : FieldId::kOther;
-        case 10:
-            if (is("connection")) return FieldId::kConnection;
-            if (is("keep-alive")) return FieldId::kKeepAlive;
-            if (is("tracestate")) return FieldId::kTracestate;
-            break;
-        case 11: if (is("traceparent")) return FieldId::kTraceparent; break;
-        case 12:
-            if (is("content-type")) return FieldId::kContentType;
-            if (is("x-request-id")) return FieldId::kXRequestId;
-            break;
-        case 14: if (is("content-length")) return FieldId::kContentLength; break;
-        case 15: if (is("x-forwarded-for")) return FieldId::kXForwardedFor; break;
-        case 16:
-            if (is("x-forwarded-host")) return FieldId::kXForwardedHost;
-            if (is("proxy-connection")) return FieldId::kProxyConnection;
-            break;
-        case 17:
-            if (is("transfer-encoding")) return FieldId::kTransferEncoding;
-            if (is("x-forwarded-proto")) return FieldId::kXForwardedProto;
-            break;
-        default: break;
+    static const KnownTable table;
+    if (name.size() <= kKnownSizeMax) {
+        const bool is_short = name.size() < 8;
+        const std::uint64_t first = is_short ? short_word(name) : word(name.data());
+        const std::uint64_t last = is_short ? 0 : word(name.data() + name.size() - 8);
+        for (const auto& known : table.by_size[name.size()]) {
+            if (!known) break;
+            if (known->first != first || known->last != last) continue;
+            // Of 17 bytes the ninth is in neither word: the hyphens of both known names stand elsewhere.
+            if (name.size() == 17 && (name[8] | 0x20) != (known->id == FieldId::kTransferEncoding ? '-' : 'd')) continue;
+            return known->id;
+        }
     }
     if (name.size() > 9 && (name[0] | 0x20) == 'o' && iequals(name.substr(0, 9), "outrider-")) {
         return FieldId::kOutrider;

@@ -58,10 +58,16 @@ void ServerConnection::on_read(std::string_view data) {
     if (!closing()) arm();
 }
 
+std::size_t ServerConnection::large_read_limit() {
+    return (receiving_ || tunnel_) && back_ != nullptr ? back_->request_room() : kRead;
+}
+
 bool ServerConnection::must_wait() const {
     if (waiting_start_) return true;
     // Behind an upgrade nobody knows yet whether a request or the tunnel's first bytes follow (RFC 9110 section 7.8).
-    if (back_ != nullptr && back_->request_.upgrade && !tunnel_) return true;
+    if (back_ != nullptr && back_->request_.upgrade && !tunnel_ && !back_->response_finished_) return true;
+    // A client that asks on without reading must not make us keep its answers.
+    if (!receiving_ && blocked()) return true;
     return !receiving_ && exchange_count_ >= limits_.pipelined_max;
 }
 
@@ -79,11 +85,12 @@ void ServerConnection::process(std::string_view input) {
         }
         const Step step = parser_.step(input);
         input.remove_prefix(step.consumed);
+        input_left_ = !input.empty();
         const bool more = handle_step(step);
         advance_queue();
         if (!more) break;
     }
-    processing_ = false;
+    processing_ = input_left_ = false;
     if (closing()) return;
     advance_queue();
     tunnel_input_ended();
@@ -107,6 +114,7 @@ bool ServerConnection::handle_step(const Step& step) {
             if (back_ == nullptr || !receiving_) return true;
             back_->request_bytes_ += step.consumed;
             body_received_ += step.consumed;
+            progress_at_ = loop().now();
             back_->on_request_body(parser_.body());
             return true;
         }
@@ -134,7 +142,6 @@ void ServerConnection::begin_exchange() {
     exchange->connection_ = this;
     exchange->request_ = parser_.request();
     exchange->storage_.keep(exchange->request_);
-    exchange->request_bytes_ = exchange->request_.bytes_size;
     exchange->started_at_ = loop().now();
     exchange->keep_alive_ = exchange->request_.keep_alive;
     exchange->request_complete_ = exchange->request_.framing == Framing::kNone;
@@ -185,6 +192,7 @@ void ServerConnection::process_pending() {
     if (!pending_ || processing_ || closing()) return;
     const std::unique_ptr<std::string> input = std::move(pending_);
     process(*input);
+    loop().flush();  // slices of `input` may still wait for the event's end
 }
 
 void ServerConnection::update_reading() {
@@ -446,7 +454,11 @@ void ServerConnection::on_drained() {
         }
     }
     if (front_ != nullptr && !front_->response_finished_) front_->on_response_drained();
-    if (!closing()) arm();
+    if (closing()) return;
+    process_pending();
+    if (closing()) return;
+    if (!lingering_) update_reading();
+    arm();
 }
 
 void ServerConnection::on_closed() { handler_.on_connection_closed(*this); }
@@ -484,6 +496,7 @@ Instant ServerConnection::next_deadline() {
     }
     Instant deadline = Instant::max();
     if (window_open_ && (owes_body() || sending)) deadline = window_began_ + limits_.rate_window;
+    if (owes_body()) deadline = std::min(deadline, progress_at_ + limits_.body_idle_timeout);
     if (lingering_ && !blocked()) return std::min(deadline, phase_began_ + kLingerMax);
     if (front_ == nullptr && !lingering_) {
         const bool in_head = head_begun_ || !served_;
@@ -520,6 +533,10 @@ void ServerConnection::body_timed_out(ServerExchange::AbortReason reason) {
 void ServerConnection::on_timeout(Instant now) {
     if (closing()) return;
     const bool sending = client_owes_reading();
+    if (owes_body() && now >= progress_at_ + limits_.body_idle_timeout) {
+        body_timed_out(ServerExchange::AbortReason::kBodyTimeout);
+        return;
+    }
     if (window_open_ && (owes_body() || sending) && now >= window_began_ + limits_.rate_window) {
         const std::uint64_t done = progress();
         const std::uint64_t moved = done - window_base_;

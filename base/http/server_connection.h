@@ -56,6 +56,8 @@ class ServerExchange {
     virtual void on_bad_request(int status, const char* reason) = 0;
     // The response cannot be delivered any more. Let go of everything; release follows.
     virtual void on_aborted(AbortReason reason) = 0;
+    // How much the next read of a large request body may bring: TcpStream::read_limit_for_sink() of where it goes.
+    virtual std::size_t request_room() { return uv::TcpStream::kRead; }
     virtual void on_response_blocked() {}
     virtual void on_response_drained() {}
 
@@ -79,6 +81,7 @@ class ServerExchange {
         fields(head);
         end_head(head, body, length);
         commit(head.size());
+        response_bytes_ = 0;
     }
     // A 1xx response; not to HTTP/1.0 clients.
     template <typename F>
@@ -108,8 +111,11 @@ class ServerExchange {
     void resume_request();
 
     bool response_blocked() const;
+    // How much may be read for this response at once.
+    std::size_t response_room() const;
+    // Body bytes, framing included.
     std::uint64_t response_bytes() const { return response_bytes_; }
-    std::uint64_t request_bytes() const { return request_bytes_; }  // body bytes, with the head
+    std::uint64_t request_bytes() const { return request_bytes_; }
     int response_status() const { return status_; }
     Instant started_at() const { return started_at_; }
 
@@ -180,7 +186,6 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     const std::string& peer_ip() const { return peer_ip_; }
 
     // For the handler's own bookkeeping.
-    void* context = nullptr;
     ServerConnection* list_prev = nullptr;
     ServerConnection* list_next = nullptr;
 
@@ -194,6 +199,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     void on_drained() override;
     void on_closed() override;
     void on_timeout(Instant now) override;
+    std::size_t large_read_limit() override;
 
     // Input.
     void process(std::string_view input);
@@ -201,6 +207,8 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     void process_pending();
     void keep_pending(std::string_view input);
     bool must_wait() const;
+    // Something of a request behind the last exchange has been read.
+    bool more_has_come() const { return input_left_ || pending_ != nullptr || head_begun_; }
     void begin_exchange();
     bool may_start(const ServerExchange& exchange) const;
     void start_waiting();
@@ -255,6 +263,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     bool head_begun_ : 1 = false;     // something of a head has come
     bool tunnel_ : 1 = false;
     bool window_open_ : 1 = false;
+    bool input_left_ : 1 = false;     // behind the step that is being handled
 };
 
 }  // namespace outrider::http

@@ -74,7 +74,8 @@ void ServerExchange::end_head(HeadWriter& head, Body body, std::uint64_t length)
     } else if (body == Body::kNone && !bodiless_) {
         head.text("Content-Length: 0\r\n");
     }
-    if (connection_->drain_) keep_alive_ = false;
+    // While draining the last answer closes; requests that are already here behind it are answered first.
+    if (connection_->drain_ && next_ == nullptr && !connection_->more_has_come()) keep_alive_ = false;
     if (status_ != 101) {
         if (!keep_alive_) {
             head.text("Connection: close\r\n");
@@ -138,6 +139,10 @@ void ServerExchange::start_tunnel() {
 
 void ServerExchange::pause_request() { connection_->pause_body(*this); }
 void ServerExchange::resume_request() { connection_->resume_body(*this); }
+
+std::size_t ServerExchange::response_room() const {
+    return front_ ? connection_->read_limit_for_sink() : uv::TcpStream::kRead;
+}
 
 bool ServerExchange::response_blocked() const {
     return front_ ? connection_->blocked() : !held_.empty();

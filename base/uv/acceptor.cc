@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -17,6 +18,7 @@ namespace outrider::uv {
 
 namespace {
 constexpr int kBacklog = 4096;          // the kernel's somaxconn bounds it
+constexpr int kUnsentMax = 256 * 1024;  // bytes that the kernel holds and has not sent yet, a connection
 constexpr unsigned kAcceptsATurn = 64;  // then others get their turn; poll is level-triggered
 
 int open_reserve() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
@@ -46,6 +48,10 @@ Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port,
     }
     if (reuse_port) ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     if (address.storage.ss_family == AF_INET6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    // Accepted sockets inherit it. Without it the kernel takes up to tcp_wmem's maximum (4 MiB) for each client that does
+    // not read: 600 of them put a machine of 24 GiB under TCP memory pressure.
+    const int unsent_max = kUnsentMax;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max, sizeof unsent_max);
     if (::bind(fd, address.raw(), address.size()) != 0) return failed("listen on", fd);
     if (::listen(fd, kBacklog) != 0) return failed("listen on", fd);
     return fd;

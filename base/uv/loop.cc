@@ -42,6 +42,7 @@ Loop::Loop()
     uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
         auto& loop = *static_cast<Loop*>(handle->data);
         loop.arm_timer();
+        ++loop.turn_;
         loop.now_valid_ = false;  // the poll that follows may sleep
     });
     uv_check_start(&check_, [](uv_check_t* handle) {
@@ -51,6 +52,11 @@ Loop::Loop()
 }
 
 Loop::~Loop() {
+    {
+        // Whoever posted may be gone, and so may what the tasks would touch.
+        const std::lock_guard lock(tasks_mutex_);
+        tasks_.clear();
+    }
     for (uv_handle_t* handle :
          {reinterpret_cast<uv_handle_t*>(&timer_), reinterpret_cast<uv_handle_t*>(&prepare_),
           reinterpret_cast<uv_handle_t*>(&check_), reinterpret_cast<uv_handle_t*>(&async_)}) {

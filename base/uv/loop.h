@@ -61,6 +61,9 @@ class Loop {
         return wall_;
     }
 
+    // Counts the turns. What is read in a turn was there when the turn's poll returned.
+    std::uint64_t turn() const { return turn_; }
+
     TimerWheel& timers() { return timers_; }
     void schedule(Timer& timer, Duration after) { timers_.schedule(timer, now() + after); }
     void cancel(Timer& timer) { timers_.cancel(timer); }
@@ -73,6 +76,9 @@ class Loop {
 
     // Runs `f` after `delay` on this loop, once. For rare things; connections have their own Timer.
     void after(Duration delay, std::function<void()> f);
+
+    // Sends what is batched now: before memory goes that write_stable() was given.
+    void flush() { flush_batch(); }
 
     std::span<char> read_buffer() { return {read_buffer_.get(), kReadBuffer}; }
 
@@ -122,6 +128,7 @@ class Loop {
     Instant now_{};
     WallTime wall_{};
     bool now_valid_ = false;
+    std::uint64_t turn_ = 0;
     std::int64_t wall_offset_nanos_ = 0;
     Instant wall_checked_{};
     unsigned event_depth_ = 0;

@@ -1,6 +1,7 @@
 #include "base/uv/tcp_stream.h"
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 
@@ -122,7 +124,7 @@ void TcpStream::start_reading() {
             auto* stream = static_cast<TcpStream*>(handle->data);
             const auto scratch = stream->loop_.read_buffer();
             buffer->base = scratch.data();
-            buffer->len = std::min(stream->read_limit(), scratch.size());
+            buffer->len = stream->large_ ? stream->large_read_limit() : kRead;
         },
         &TcpStream::read_done);
 }
@@ -138,12 +140,18 @@ void TcpStream::read_done(uv_stream_t* handle, ssize_t size, const uv_buf_t* buf
     if (size == 0 || stream->closing_) return;
     const Loop::Event event(stream->loop_);
     if (size > 0) {
+        stream->large_ = static_cast<std::size_t>(size) >= kRead;
         stream->on_read({buffer->base, static_cast<std::size_t>(size)});
         return;
     }
     stream->reading_ = false;
     if (size == UV_EOF) {
-        stream->on_eof();
+        // libuv also says EOF when poll reports a hang-up behind a partial read, and a reset is a hang-up: a body that
+        // ends with the connection would then look whole. The socket knows.
+        int error = 0;
+        socklen_t error_size = sizeof error;
+        ::getsockopt(stream->fd(), SOL_SOCKET, SO_ERROR, &error, &error_size);
+        error == 0 ? stream->on_eof() : stream->on_error(-error);
     } else {
         stream->on_error(static_cast<int>(size));
     }
@@ -279,7 +287,10 @@ void TcpStream::keep(std::span<uv_buf_t> pieces, std::size_t skip, std::size_t b
 void TcpStream::deliver_notices() {
     if (closing_) return;
     if (write_error_ != 0) {
-        on_error(write_error_);
+        if (!write_error_told_) {
+            write_error_told_ = true;
+            on_write_error(write_error_);
+        }
         return;
     }
     if (queued_ != 0 && !told_blocked_) {
@@ -320,6 +331,21 @@ void TcpStream::close(bool reset) {
     if (uv_is_closing(reinterpret_cast<uv_handle_t*>(&tcp_)) == 0) {
         uv_close(reinterpret_cast<uv_handle_t*>(&tcp_), closed);
     }
+}
+
+std::size_t TcpStream::read_limit_for_sink() const {
+    if (blocked()) return kRead;
+    std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
+    socklen_t size = sizeof memory;
+    if (::getsockopt(fd(), SOL_SOCKET, SO_MEMINFO, memory.data(), &size) != 0) return kRead;
+    const std::uint32_t room = memory[SK_MEMINFO_SNDBUF] - std::min(memory[SK_MEMINFO_SNDBUF], memory[SK_MEMINFO_WMEM_QUEUED]);
+    // The kernel's own bookkeeping takes a part of its room.
+    return room >= kRead + kRead / 2 ? kLargeRead : kRead;
+}
+
+std::size_t TcpStream::unread() const {
+    int waiting = 0;
+    return ::ioctl(fd(), FIONREAD, &waiting) == 0 ? static_cast<std::size_t>(waiting) : 0;
 }
 
 std::size_t TcpStream::unsent() const {

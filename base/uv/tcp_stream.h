@@ -60,6 +60,15 @@ class TcpStream {
     char* reserve(std::size_t size);
     void commit(std::size_t size);
 
+    // A read of kLargeRead is only for a sink that takes at least half of it at once: what it refuses has to be kept.
+    static constexpr std::size_t kRead = 64 * 1024;
+    static constexpr std::size_t kLargeRead = Loop::kReadBuffer;
+    // How much a source may read for this sink now. A system call: ask only when bodies are known to be large.
+    std::size_t read_limit_for_sink() const;
+
+    // Bytes that have arrived and were not read. A system call.
+    std::size_t unread() const;
+
     // Bytes kept because the kernel did not take them.
     std::size_t queued() const { return queued_; }
     bool blocked() const { return queued_ != 0; }
@@ -86,11 +95,12 @@ class TcpStream {
     virtual void on_read(std::string_view data) = 0;
     virtual void on_eof() = 0;                   // the peer sent FIN
     virtual void on_error(int uv_error) = 0;     // reset, refused, broken pipe; call close()
+    virtual void on_write_error(int os_error) { on_error(os_error); }  // nothing more can be sent; reading may go on
     virtual void on_blocked() {}                 // output is being kept: stop producing
     virtual void on_drained() {}                 // everything kept has left
     virtual void on_closed() = 0;                // last call; delete this
-    // How much one read may bring; at most Loop::kReadBuffer.
-    virtual std::size_t read_limit() { return 64 * 1024; }
+    // How much the next read may bring (at most Loop::kReadBuffer) when the last one was full.
+    virtual std::size_t large_read_limit() { return kRead; }
 
  private:
     friend class Loop;
@@ -117,6 +127,8 @@ class TcpStream {
     bool told_blocked_ = false;
     bool drained_pending_ = false;
     bool notify_pending_ = false;
+    bool write_error_told_ = false;
+    bool large_ = false;  // the last read was full
 };
 
 }  // namespace outrider::uv

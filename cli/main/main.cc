@@ -2,7 +2,9 @@
 #include <CLI/CLI.hpp>
 
 #include "base/units.h"
+#include "cli/admin_client.h"
 #include "cli/commands.h"
+#include "cli/demo.h"
 
 #ifndef OUTRIDER_VERSION
 #define OUTRIDER_VERSION "0.0.0"
@@ -19,8 +21,14 @@ std::string check_duration(const std::string& text) {
     return parsed ? std::string() : parsed.error();
 }
 
+std::string check_address(const std::string& text) {
+    const auto address = cli::admin_address({text, {}});
+    return address ? std::string() : address.error();
+}
+
 void add_admin_options(CLI::App& command, cli::AdminTarget& target) {
-    auto* address = command.add_option("--admin", target.address, "Admin endpoint, host:port (default 127.0.0.1:9901)");
+    auto* address = command.add_option("--admin", target.address, "Admin endpoint, host:port (default 127.0.0.1:9901)")
+                        ->check(check_address);
     command.add_option("-c,--config", target.config_path, "Take the admin endpoint from this configuration")
         ->excludes(address);
 }
@@ -65,6 +73,13 @@ int main(int argc, char** argv) {
     wait_for->add_option("--timeout", wait_timeout, "Give up after this long")->check(check_duration);
     wait_for->add_option("command", command, "What to run");
     wait_for->callback([&] { code = cli::wait_and_exec(target, *outrider::parse_duration(wait_timeout), command); });
+
+    cli::DemoOptions demo_options;
+    demo_options.program = argv[0];
+    auto* demo = app.add_subcommand("demo", "Run the ledger application and a sidecar on loopback until Ctrl-C");
+    demo->add_option("--port", demo_options.port, "The sidecar's port (another one when taken)");
+    demo->add_option("--admin-port", demo_options.admin_port, "The admin endpoint's port (likewise)");
+    demo->callback([&] { code = cli::demo(demo_options); });
 
     try {
         app.parse(argc, argv);

@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/http/loop_fixture.h"
+#include "tests/base_uv/loop_fixture.h"
 
 namespace outrider::http::test {
 namespace {

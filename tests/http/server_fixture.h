@@ -13,7 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "base/http/server_connection.h"
-#include "tests/http/loop_fixture.h"
+#include "tests/base_uv/loop_fixture.h"
 
 namespace outrider::http::test {
 
