@@ -39,6 +39,7 @@ class HeadWriter {
             const bool canonical =
                 f.value_begin == f.name_begin + f.name_size + 2u && value[-1] == ' ' && value[-2] == ':' && end[0] == '\r';
             if (!canonical) {
+                // What came before stays before: the order of lines of one name has a meaning (RFC 9110 section 5.3).
                 if (run != nullptr) text({run, static_cast<std::size_t>(run_end - run)});
                 run = run_end = nullptr;
                 field(head.name(f), head.value(f));

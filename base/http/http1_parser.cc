@@ -362,7 +362,10 @@ Step Http1Parser::parse_head(std::string_view input) {
     }
     const char* stopped = code == HPE_OK ? begin + piece.size() : llhttp_get_error_pos(&parser_);
     const auto consumed = static_cast<std::size_t>(stopped - begin);
-    if (code != HPE_OK && code != HPE_PAUSED) return fail_from_llhttp(code, {base_, head_size_ + piece.size()}, consumed);
+    if (code != HPE_OK && code != HPE_PAUSED) {
+        const bool at_token = consumed < piece.size() && is_token_char(*stopped);
+        return fail_from_llhttp(code, {base_, head_size_ + consumed}, at_token, consumed);
+    }
     head_size_ += static_cast<std::uint32_t>(consumed);
     if (head_size_ > limits_.head_bytes_max) {
         return fail(ParseError::kHeadTooLarge, "request head larger than the limit", consumed);
@@ -389,7 +392,9 @@ Step Http1Parser::head_unfinished(std::string_view seen, std::size_t consumed) {
     return {Step::Kind::kNeedMore, consumed};
 }
 
-Step Http1Parser::fail_from_llhttp(int code, std::string_view seen, std::size_t consumed) {
+// `before`: the head up to the byte that failed; more must not be looked at, or the answer would depend on how the
+// bytes were cut. `at_token`: that byte could stand in a method.
+Step Http1Parser::fail_from_llhttp(int code, std::string_view before, bool at_token, std::size_t consumed) {
     if (error_ != ParseError::kNone) return fail(error_, reason_, consumed);  // a callback's own limit
     const char* reason = llhttp_get_error_reason(&parser_);
     if (reason == nullptr || *reason == '\0') reason = llhttp_errno_name(static_cast<llhttp_errno_t>(code));
@@ -397,16 +402,13 @@ Step Http1Parser::fail_from_llhttp(int code, std::string_view seen, std::size_t 
         if (code == HPE_PAUSED_H2_UPGRADE) {
             return fail(ParseError::kVersion, "HTTP/2 preface on an HTTP/1 port", consumed);
         }
-        const std::string_view line = seen.substr(0, seen.find_first_of("\r\n"));
-        const bool method_refused =
-            code == HPE_INVALID_METHOD || std::string_view(reason).find("nvalid method") != std::string_view::npos;
-        if (method_refused && is_token(line.substr(0, line.find(' ')))) {
+        if (code == HPE_INVALID_METHOD && at_token && (before.empty() || is_token(before))) {
             return fail(ParseError::kUnknownMethod, "unknown method", consumed);
         }
-        if (code == HPE_INVALID_VERSION && line.size() > 9) {
-            const std::string_view version = line.substr(line.size() - 9);
+        if (code == HPE_INVALID_VERSION && before.size() > 9) {
+            const std::string_view version = before.substr(before.size() - 9);
             if (version.substr(0, 6) == " HTTP/" && ascii_digit(version[6]) && version[7] == '.' &&
-                ascii_digit(version[8]) && version.substr(6) != "1.0" && version.substr(6) != "1.1") {
+                ascii_digit(version[8]) && version != " HTTP/1.0" && version != " HTTP/1.1") {
                 return fail(ParseError::kVersion, "unsupported HTTP version", consumed);
             }
         }
@@ -420,7 +422,7 @@ Step Http1Parser::parse_body(std::string_view input) {
     std::size_t consumed = input.size();
     if (code != HPE_OK) {
         consumed = static_cast<std::size_t>(llhttp_get_error_pos(&parser_) - input.data());
-        if (code != HPE_PAUSED) return fail_from_llhttp(code, {}, consumed);
+        if (code != HPE_PAUSED) return fail_from_llhttp(code, {}, false, consumed);
     }
     std::size_t payload = 0;
     for (const std::string_view slice : scratch_.body) payload += slice.size();

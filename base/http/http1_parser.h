@@ -97,7 +97,7 @@ class Http1Parser {
     Step parse_head(std::string_view input);
     Step parse_body(std::string_view input);
     Step fail(ParseError error, const char* reason, std::size_t consumed);
-    Step fail_from_llhttp(int code, std::string_view seen, std::size_t consumed);
+    Step fail_from_llhttp(int code, std::string_view before, bool at_token, std::size_t consumed);
     Step head_unfinished(std::string_view seen, std::size_t consumed);
 
     bool finish_request_head();

@@ -127,6 +127,8 @@ TEST(Http1Request, FragmentsNeverChangeTheMeaning) {
         request_with("Content-Length: 12\r\nConnection: X-Drop\r\nX-Drop: 1\r\n", "hello, world"),
         request_with("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
         "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+        "1;a\r\n\r\n",
+        "GET / HTTP/3.0x\r\n\r\n",
     };
     std::mt19937 random(7);
     for (const std::string& message : messages) {
