@@ -458,7 +458,7 @@ def test_early_answer_with_the_body_unsent(bench, status, then, chunks):
 def test_early_answer_while_a_large_body_is_under_way(bench, then):
     used = []
     bench.upstream.script = answers_early(413, then, used)
-    body = SMUGGLED * (8 * 1024 * 1024 // len(SMUGGLED))
+    body = SMUGGLED * (32 * 1024 * 1024 // len(SMUGGLED))
     with bench.proxy.client() as client:
         client.send_in_background(b"POST /case HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         response = client.response(b"POST")
