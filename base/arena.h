@@ -10,7 +10,7 @@
 namespace outrider {
 
 class Arena {
- public:
+  public:
     static constexpr std::size_t kBlock = 768;
 
     char* take(std::size_t size) {
@@ -23,7 +23,8 @@ class Arena {
     std::string_view copy(std::string_view s) { return join({s}); }
     std::string_view join(std::initializer_list<std::string_view> parts) {
         std::size_t total = 0;
-        for (const std::string_view p : parts) total += p.size();
+        for (const std::string_view p : parts)
+            total += p.size();
         char* const out = take(total);
         char* at = out;
         for (const std::string_view p : parts) {
@@ -39,7 +40,7 @@ class Arena {
         left_ = first_ ? kBlock : 0;
     }
 
- private:
+  private:
     char* take_slow(std::size_t size) {
         if (!first_) {
             first_ = std::make_unique_for_overwrite<char[]>(kBlock);

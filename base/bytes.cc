@@ -47,7 +47,8 @@ std::optional<std::uint64_t> parse_decimal(std::string_view s) {
 
 std::string to_lower(std::string_view s) {
     std::string out(s);
-    for (char& c : out) c = ascii_lower(c);
+    for (char& c : out)
+        c = ascii_lower(c);
     return out;
 }
 

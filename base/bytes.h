@@ -27,8 +27,10 @@ inline constexpr bool iequals(std::string_view a, std::string_view b) {
 
 // Strips optional white space as HTTP means it: space and tab (RFC 9110 section 5.6.3).
 inline constexpr std::string_view trim_ows(std::string_view s) {
-    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
-    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t'))
+        s.remove_prefix(1);
+    while (!s.empty() && (s.back() == ' ' || s.back() == '\t'))
+        s.remove_suffix(1);
     return s;
 }
 

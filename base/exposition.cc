@@ -12,8 +12,7 @@ namespace outrider {
 namespace {
 
 constexpr std::string_view kTextType = "text/plain; version=0.0.4; charset=utf-8";
-constexpr std::string_view kOpenMetricsType =
-    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+constexpr std::string_view kOpenMetricsType = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 // One element of Accept: its range, its weight in thousandths, its version parameter.
 struct MediaRange {
@@ -124,9 +123,9 @@ void ExpositionWriter::family(std::string_view name, std::string_view help, Metr
     out_.append("\n# TYPE ").append(name).append(" ").append(kind_text(kind)).append("\n");
 }
 
-void ExpositionWriter::sample(std::string_view suffix, const LabelNames& names,
-                              const LabelValues& values, std::string_view extra_name,
-                              std::string_view extra_value, std::string_view number) {
+void ExpositionWriter::sample(std::string_view suffix, const LabelNames& names, const LabelValues& values,
+                              std::string_view extra_name, std::string_view extra_value,
+                              std::string_view number) {
     require(names.size() == values.size(), "each label has a value");
     out_.append(name_).append(suffix);
     char separator = '{';

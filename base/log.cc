@@ -7,8 +7,7 @@ namespace outrider {
 Result<void> set_log_level(const std::string& level) {
     const auto parsed = spdlog::level::from_str(level == "warning" ? "warn" : level);
     if (parsed == spdlog::level::off && level != "off") {
-        return Error{"unknown log level '" + level +
-                     "' (one of trace, debug, info, warning, error, off)"};
+        return Error{"unknown log level '" + level + "' (one of trace, debug, info, warning, error, off)"};
     }
     spdlog::set_level(parsed);
     return {};

@@ -128,8 +128,7 @@ void* CellArena::take(std::size_t bytes) {
     bytes = (bytes + 7) / 8 * 8;
     require(bytes <= kBlockBytes, "a cell fits a block");
     if (bytes > left_) {
-        blocks_.emplace_back(
-            static_cast<std::byte*>(::operator new (kBlockBytes, std::align_val_t{64})));
+        blocks_.emplace_back(static_cast<std::byte*>(::operator new (kBlockBytes, std::align_val_t{64})));
         left_ = kBlockBytes;
     }
     std::byte* const at = blocks_.back().get() + (kBlockBytes - left_);
@@ -141,8 +140,8 @@ bool FamilyBase::full(std::size_t children) {
     if (children < info_.children_max) return false;
     if (!warned_) {
         warned_ = true;
-        log_warning("metric {} has {} label combinations; further ones count as \"other\"",
-                    info_.name, children);
+        log_warning("metric {} has {} label combinations; further ones count as \"other\"", info_.name,
+                    children);
     }
     return true;
 }
@@ -208,8 +207,7 @@ Family<Cell>& Registry::family(std::string_view name, std::string_view help, Met
     }
     auto& slot = families_[full];
     if (!slot) {
-        metrics_detail::FamilyInfo info{full, std::string(help), kind, std::move(labels),
-                                        children_max_};
+        metrics_detail::FamilyInfo info{full, std::string(help), kind, std::move(labels), children_max_};
         slot = std::make_unique<Family<Cell>>(std::move(info), shards_);
         return static_cast<Family<Cell>&>(*slot);
     }
@@ -219,8 +217,7 @@ Family<Cell>& Registry::family(std::string_view name, std::string_view help, Met
     return *same;
 }
 
-Family<Counter>& Registry::counter(std::string_view name, std::string_view help,
-                                   LabelNames labels) {
+Family<Counter>& Registry::counter(std::string_view name, std::string_view help, LabelNames labels) {
     return family<Counter>(name, help, MetricKind::kCounter, std::move(labels));
 }
 
@@ -228,8 +225,7 @@ Family<Gauge>& Registry::gauge(std::string_view name, std::string_view help, Lab
     return family<Gauge>(name, help, MetricKind::kGauge, std::move(labels));
 }
 
-Family<Histogram>& Registry::histogram(std::string_view name, std::string_view help,
-                                       LabelNames labels) {
+Family<Histogram>& Registry::histogram(std::string_view name, std::string_view help, LabelNames labels) {
     return family<Histogram>(name, help, MetricKind::kHistogram, std::move(labels));
 }
 
@@ -253,8 +249,7 @@ std::string Registry::render(ExpositionFormat format) const {
         for (; sampled != end && sampled->first < name; ++sampled) {
             Samples::render(sampled->first, sampled->second, out);
         }
-        require(sampled == end || sampled->first != name,
-                "a name is a family's or a collector's, not both");
+        require(sampled == end || sampled->first != name, "a name is a family's or a collector's, not both");
         family->render(out);
     }
     for (; sampled != end; ++sampled)

@@ -264,8 +264,7 @@ class Registry {
     // a counter's ends in _total.
     Family<Counter>& counter(std::string_view name, std::string_view help, LabelNames labels = {});
     Family<Gauge>& gauge(std::string_view name, std::string_view help, LabelNames labels = {});
-    Family<Histogram>& histogram(std::string_view name, std::string_view help,
-                                 LabelNames labels = {});
+    Family<Histogram>& histogram(std::string_view name, std::string_view help, LabelNames labels = {});
     // A counter family with the label `code` after those given.
     Family<StatusCounters>& status_counters(std::string_view name, std::string_view help,
                                             LabelNames labels = {});
@@ -284,8 +283,7 @@ class Registry {
 
   private:
     template <typename Cell>
-    Family<Cell>& family(std::string_view name, std::string_view help, MetricKind kind,
-                         LabelNames labels);
+    Family<Cell>& family(std::string_view name, std::string_view help, MetricKind kind, LabelNames labels);
 
     std::vector<metrics_detail::CellArena> shards_;
     std::map<std::string, std::unique_ptr<metrics_detail::FamilyBase>> families_;

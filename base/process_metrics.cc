@@ -80,18 +80,16 @@ void collect_process_metrics(Samples& samples) {
         const auto ticks = static_cast<double>(::sysconf(_SC_CLK_TCK));
         samples.counter("process_cpu_seconds_total", "User and system CPU time spent in seconds.",
                         static_cast<double>(stat->cpu_ticks) / ticks);
-        samples.gauge("process_resident_memory_bytes", "Resident memory size in bytes.",
-                      static_cast<double>(stat->resident_pages) *
-                          static_cast<double>(::sysconf(_SC_PAGESIZE)));
+        samples.gauge(
+            "process_resident_memory_bytes", "Resident memory size in bytes.",
+            static_cast<double>(stat->resident_pages) * static_cast<double>(::sysconf(_SC_PAGESIZE)));
         samples.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.",
                       static_cast<double>(stat->virtual_bytes));
-        samples.gauge("process_threads", "Threads of the process.",
-                      static_cast<double>(stat->threads));
+        samples.gauge("process_threads", "Threads of the process.", static_cast<double>(stat->threads));
         if (const auto boot = boot_time()) {
-            samples.gauge(
-                "process_start_time_seconds",
-                "Start time of the process since the epoch in seconds.",
-                static_cast<double>(*boot) + static_cast<double>(stat->start_ticks) / ticks);
+            samples.gauge("process_start_time_seconds",
+                          "Start time of the process since the epoch in seconds.",
+                          static_cast<double>(*boot) + static_cast<double>(stat->start_ticks) / ticks);
         }
     }
     if (const auto open = count_open_fds()) {

@@ -7,13 +7,13 @@
 namespace outrider {
 
 class RefCounted {
- public:
+  public:
     RefCounted() = default;
     RefCounted(const RefCounted&) = delete;
     RefCounted& operator=(const RefCounted&) = delete;
     virtual ~RefCounted() = default;
 
- private:
+  private:
     template <typename T>
     friend class Ref;
     std::uint32_t refs_ = 0;
@@ -21,7 +21,7 @@ class RefCounted {
 
 template <typename T>
 class Ref {
- public:
+  public:
     Ref() = default;
     explicit Ref(T* object) : object_(object) { retain(); }
     Ref(const Ref& other) : object_(other.object_) { retain(); }
@@ -42,7 +42,7 @@ class Ref {
     }
     friend bool operator==(const Ref&, const Ref&) = default;
 
- private:
+  private:
     void retain() {
         if (object_ != nullptr) ++static_cast<RefCounted*>(object_)->refs_;
     }

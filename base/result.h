@@ -19,9 +19,9 @@ struct Error {
 
 template <typename T>
 class [[nodiscard]] Result {
- public:
-    Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}          // NOLINT
-    Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}      // NOLINT
+  public:
+    Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT
+    Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
 
     bool ok() const { return state_.index() == 0; }
     explicit operator bool() const { return ok(); }
@@ -48,13 +48,13 @@ class [[nodiscard]] Result {
         return std::get_if<1>(&state_)->message;
     }
 
- private:
+  private:
     std::variant<T, Error> state_;
 };
 
 template <>
 class [[nodiscard]] Result<void> {
- public:
+  public:
     Result() = default;
     Result(Error error) : error_(std::move(error)), ok_(false) {}  // NOLINT
 
@@ -65,7 +65,7 @@ class [[nodiscard]] Result<void> {
         return error_.message;
     }
 
- private:
+  private:
     Error error_;
     bool ok_ = true;
 };

@@ -25,7 +25,9 @@ struct WallTime {
     std::int64_t unix_seconds() const { return unix_micros / 1'000'000; }
 };
 
-inline double seconds_of(Duration d) { return std::chrono::duration<double>(d).count(); }
+inline double seconds_of(Duration d) {
+    return std::chrono::duration<double>(d).count();
+}
 inline std::int64_t millis_of(Duration d) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
 }

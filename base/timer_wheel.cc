@@ -81,7 +81,8 @@ void TimerWheel::link(Timer& timer, std::uint64_t tick) {
         // Only the top level wraps round: its slots stand for the next 63 spans. What lies beyond is looked at again then.
         level = kLevels - 1;
         const std::uint64_t now_span = current_ >> (kSlotBits * level);
-        if ((tick >> (kSlotBits * level)) - now_span >= kSlots) tick = (now_span + kSlots - 1) << (kSlotBits * level);
+        if ((tick >> (kSlotBits * level)) - now_span >= kSlots)
+            tick = (now_span + kSlots - 1) << (kSlotBits * level);
     }
     const unsigned slot = static_cast<unsigned>(tick >> (level * kSlotBits)) & (kSlots - 1);
     Level& l = levels_[level];
@@ -108,8 +109,8 @@ std::optional<Instant> TimerWheel::next_wakeup() const {
             return start_ + kTick * static_cast<std::int64_t>((base + steps) << span_bits);
         }
         if (level == kLevels - 1 && levels_[level].occupied != 0) {
-            const std::uint64_t steps = kSlots - slot + static_cast<std::uint64_t>(
-                                                            std::countr_zero(levels_[level].occupied));
+            const std::uint64_t steps =
+                kSlots - slot + static_cast<std::uint64_t>(std::countr_zero(levels_[level].occupied));
             return start_ + kTick * static_cast<std::int64_t>((base + steps) << span_bits);
         }
     }

@@ -24,7 +24,7 @@ class TimerWheel;
 
 // Base of whatever has a deadline. One deadline per Timer.
 class Timer {
- public:
+  public:
     Timer() = default;
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
@@ -34,10 +34,10 @@ class Timer {
     bool scheduled() const { return deadline_ != Instant::max(); }
     Instant deadline() const { return deadline_; }
 
- protected:
+  protected:
     virtual void on_timeout(Instant now) = 0;
 
- private:
+  private:
     friend class TimerWheel;
     void unlink();
 
@@ -49,7 +49,7 @@ class Timer {
 };
 
 class TimerWheel {
- public:
+  public:
     explicit TimerWheel(Instant start);
     TimerWheel(const TimerWheel&) = delete;
     TimerWheel& operator=(const TimerWheel&) = delete;
@@ -64,7 +64,7 @@ class TimerWheel {
     // When advance() should be called next: nothing when no node is linked. May be early, never late.
     std::optional<Instant> next_wakeup() const;
 
- private:
+  private:
     friend class Timer;
     static constexpr unsigned kLevels = 5;  // 64^5 ms = 12 days; later deadlines are looked at again then
     static constexpr unsigned kSlotBits = 6;

@@ -39,7 +39,8 @@ template <std::size_t N>
 std::optional<std::uint64_t> parse_with_unit(std::string_view text, const std::array<Unit, N>& units,
                                              std::uint64_t max) {
     std::size_t digits = 0;
-    while (digits < text.size() && ascii_digit(text[digits])) ++digits;
+    while (digits < text.size() && ascii_digit(text[digits]))
+        ++digits;
     const auto whole = parse_decimal(text.substr(0, digits));
     if (!whole) return std::nullopt;
     std::string_view rest = text.substr(digits);
@@ -47,7 +48,8 @@ std::optional<std::uint64_t> parse_with_unit(std::string_view text, const std::a
     if (!rest.empty() && rest.front() == '.') {
         rest.remove_prefix(1);
         std::size_t n = 0;
-        while (n < rest.size() && ascii_digit(rest[n])) ++n;
+        while (n < rest.size() && ascii_digit(rest[n]))
+            ++n;
         fraction = rest.substr(0, n);
         if (fraction.empty() || fraction.size() > 5) return std::nullopt;
         rest.remove_prefix(n);
@@ -107,6 +109,8 @@ std::string to_string(Duration d) {
     return shortest(static_cast<std::uint64_t>(d.count()), kDurationUnits, "0s");
 }
 
-std::string to_string(Bytes b) { return shortest(b.value, kByteUnits, "0B"); }
+std::string to_string(Bytes b) {
+    return shortest(b.value, kByteUnits, "0B");
+}
 
 }  // namespace outrider

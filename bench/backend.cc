@@ -37,7 +37,7 @@ namespace {
 
 constexpr std::size_t kScratchBytes = std::size_t{64} * 1024;
 constexpr std::size_t kHeadBytesMax = std::size_t{64} * 1024;
-constexpr std::size_t kAnswersMax = 1024;  // queued on one connection before it is read no further
+constexpr std::size_t kAnswersMax = 1024;       // queued on one connection before it is read no further
 constexpr std::size_t kResponseSizesMax = 256;  // different sizes kept; more than that: 404
 constexpr std::uint64_t kBlockBytes = std::uint64_t{1024} * 1024;
 constexpr std::uint64_t kBodyBytesMax = 1ULL << 40;
@@ -277,15 +277,13 @@ class Backend {
                 left -= taken;
                 if (front.sent == front.end) c.answers.pop_front();
             }
-            if (static_cast<std::uint64_t>(sent) < offered)
-                return true;  // writability will be reported
+            if (static_cast<std::uint64_t>(sent) < offered) return true;  // writability will be reported
         }
         return true;
     }
 
     // The next bytes to send as slices: how many slices, how many bytes.
-    std::pair<std::size_t, std::uint64_t> gather(const Connection& c,
-                                                 std::array<iovec, kSlicesMax>& slices) {
+    std::pair<std::size_t, std::uint64_t> gather(const Connection& c, std::array<iovec, kSlicesMax>& slices) {
         std::size_t count = 0;
         std::uint64_t offered = 0;
         for (const Answer& answer : c.answers) {

@@ -9,7 +9,7 @@
 namespace outrider::bench {
 
 struct CpuUse {
-    std::uint64_t run_ns = 0;  // all threads, exact: first field of /proc/PID/task/TID/schedstat
+    std::uint64_t run_ns = 0;        // all threads, exact: first field of /proc/PID/task/TID/schedstat
     std::uint64_t user_ticks = 0;    // utime and stime of /proc/PID/stat, in clock ticks (10 ms):
     std::uint64_t system_ticks = 0;  // coarse, used for the share of system time only
 

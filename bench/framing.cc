@@ -28,8 +28,7 @@ Fields read_fields(std::string_view head) {
         if (value.ends_with('\r')) value.remove_suffix(1);
         value = trim_ows(value);
         if (iequals(name, "content-length")) {
-            const auto parsed =
-                std::from_chars(value.data(), value.data() + value.size(), fields.length);
+            const auto parsed = std::from_chars(value.data(), value.data() + value.size(), fields.length);
             fields.has_length = parsed.ec == std::errc();
         } else if (iequals(name, "transfer-encoding")) {
             fields.chunked = iequals(value, "chunked");

@@ -29,8 +29,7 @@ class Histogram {
     // The value below which the fraction q of all values lies; 0 when empty.
     double quantile(double q) const {
         if (count_ == 0) return 0;
-        const auto rank =
-            std::min(count_ - 1, static_cast<std::uint64_t>(q * static_cast<double>(count_)));
+        const auto rank = std::min(count_ - 1, static_cast<std::uint64_t>(q * static_cast<double>(count_)));
         std::uint64_t seen = 0;
         for (std::size_t i = 0; i < buckets_.size(); ++i) {
             seen += buckets_[i];

@@ -73,8 +73,7 @@ bool LoadConnection::on_event(std::uint32_t events, std::vector<Completed>& comp
     }
 }
 
-bool LoadConnection::take(std::string_view bytes, std::uint64_t now,
-                          std::vector<Completed>& completed) {
+bool LoadConnection::take(std::string_view bytes, std::uint64_t now, std::vector<Completed>& completed) {
     while (!bytes.empty()) {
         if (in_body_) {
             bytes.remove_prefix(body_.take(bytes));

@@ -19,8 +19,7 @@
 namespace outrider::bench {
 
 struct Sent {
-    std::uint64_t scheduled_ns =
-        0;  // when it should have left; the same as sent_ns in a closed loop
+    std::uint64_t scheduled_ns = 0;  // when it should have left; the same as sent_ns in a closed loop
     std::uint64_t sent_ns = 0;
     bool slow = false;  // asked for the slow path
 };

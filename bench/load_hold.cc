@@ -25,8 +25,7 @@ constexpr std::size_t kDripTail = std::size_t{64} * 1024;
 
 class Hold {
   public:
-    explicit Hold(const LoadOptions& options)
-        : options_(options), connections_(options.connections) {
+    explicit Hold(const LoadOptions& options) : options_(options), connections_(options.connections) {
         if (options.mode != Mode::kDrip) {
             request_ = make_request(options, options.path);
             return;
@@ -132,8 +131,7 @@ class Hold {
             "\"non_200\":%llu,\"seconds\":%.3f}\n",
             static_cast<unsigned long long>(open_), static_cast<unsigned long long>(refused_),
             static_cast<unsigned long long>(closed_), static_cast<unsigned long long>(answered_),
-            static_cast<unsigned long long>(non_200_),
-            static_cast<double>(now_ns() - start_ns_) / 1e9);
+            static_cast<unsigned long long>(non_200_), static_cast<double>(now_ns() - start_ns_) / 1e9);
         std::fflush(stdout);
     }
 

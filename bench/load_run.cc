@@ -57,8 +57,7 @@ class LoadRun {
     int run() {
         for (LoadConnection& connection : connections_)
             open(connection);
-        if (open_connections() == 0)
-            die("cannot connect to 127.0.0.1:" + std::to_string(options_.port));
+        if (open_connections() == 0) die("cannot connect to 127.0.0.1:" + std::to_string(options_.port));
         start_ns_ = now_ns();
         if (!counted()) {
             measure_from_ns_ = start_ns_ + static_cast<std::uint64_t>(options_.warmup * kSecond);
@@ -134,8 +133,7 @@ class LoadRun {
     }
 
     std::uint64_t next_scheduled_ns() const {
-        return start_ns_ +
-               static_cast<std::uint64_t>(static_cast<double>(sent_) * kSecond / options_.rate);
+        return start_ns_ + static_cast<std::uint64_t>(static_cast<double>(sent_) * kSecond / options_.rate);
     }
 
     // Sends what is due, as far as there are connections with nothing outstanding; the rest stays
@@ -224,17 +222,15 @@ class LoadRun {
         std::printf(
             "{\"requests\":%llu,\"seconds\":%.4f,\"rps\":%.1f,\"errors\":%llu,\"non_200\":%llu,"
             "\"reconnects\":%llu,\"unanswered\":%llu,\"bytes_per_second\":%.0f,",
-            static_cast<unsigned long long>(answered), seconds,
-            static_cast<double>(answered) / seconds, static_cast<unsigned long long>(errors_),
-            static_cast<unsigned long long>(non_200_), static_cast<unsigned long long>(reconnects_),
-            static_cast<unsigned long long>(unanswered_),
+            static_cast<unsigned long long>(answered), seconds, static_cast<double>(answered) / seconds,
+            static_cast<unsigned long long>(errors_), static_cast<unsigned long long>(non_200_),
+            static_cast<unsigned long long>(reconnects_), static_cast<unsigned long long>(unanswered_),
             static_cast<double>(end.bytes - begin_.bytes) / seconds);
-        std::printf(
-            "\"cpu_us\":%.3f,\"cpu_share\":%.4f,\"system_share\":%.3f,\"load_cpu_us\":%.3f,",
-            static_cast<double>(target.run_ns) * per_request_us,
-            static_cast<double>(target.run_ns) / kSecond / seconds,
-            ticks > 0 ? static_cast<double>(target.system_ticks) / ticks : 0.0,
-            static_cast<double>(end.own_cpu_ns - begin_.own_cpu_ns) * per_request_us);
+        std::printf("\"cpu_us\":%.3f,\"cpu_share\":%.4f,\"system_share\":%.3f,\"load_cpu_us\":%.3f,",
+                    static_cast<double>(target.run_ns) * per_request_us,
+                    static_cast<double>(target.run_ns) / kSecond / seconds,
+                    ticks > 0 ? static_cast<double>(target.system_ticks) / ticks : 0.0,
+                    static_cast<double>(end.own_cpu_ns - begin_.own_cpu_ns) * per_request_us);
         print_latencies("latency_us", from_schedule_);
         std::printf(",");
         print_latencies("latency_from_send_us", from_send_);
@@ -248,8 +244,7 @@ class LoadRun {
     const std::string slow_request_;
     Epoll epoll_;
     std::vector<LoadConnection> connections_;
-    std::deque<std::size_t>
-        free_;  // open loop: connections with nothing outstanding, longest first
+    std::deque<std::size_t> free_;  // open loop: connections with nothing outstanding, longest first
     std::vector<bool> in_free_list_;
     std::vector<Completed> completed_;
 

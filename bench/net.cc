@@ -38,13 +38,11 @@ void without_delay(int fd) {
 std::uint64_t now_ns() {
     timespec now{};
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * kNanoseconds +
-           static_cast<std::uint64_t>(now.tv_nsec);
+    return static_cast<std::uint64_t>(now.tv_sec) * kNanoseconds + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 void die(const std::string& what) {
-    std::fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what.c_str(),
-                 std::strerror(errno));
+    std::fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what.c_str(), std::strerror(errno));
     std::exit(1);
 }
 

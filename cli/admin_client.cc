@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t kBodyMax = 1 << 20;
 
 class Call final : public http::ClientOwner, public http::ClientHandler, private Timer {
- public:
+  public:
     Call(std::string request, bool head) : request_(std::move(request)), head_(head) {}
 
     Result<AdminAnswer> run(const uv::SocketAddress& address, Duration timeout) {
@@ -25,7 +25,7 @@ class Call final : public http::ClientOwner, public http::ClientHandler, private
         return answer_;
     }
 
- private:
+  private:
     void on_connected() override {
         connection_->write_copy(request_);
         connection_->request_finished();
@@ -66,7 +66,8 @@ class Call final : public http::ClientOwner, public http::ClientHandler, private
 Result<config::HostPort> admin_address(const AdminTarget& target) {
     if (!target.address.empty()) {
         const std::size_t colon = target.address.rfind(':');
-        const auto port = colon == std::string::npos ? std::nullopt : parse_decimal(target.address.substr(colon + 1));
+        const auto port =
+            colon == std::string::npos ? std::nullopt : parse_decimal(target.address.substr(colon + 1));
         if (!port || *port == 0 || *port > 65535) return Error{"'" + target.address + "' is not host:port"};
         std::string host = target.address.substr(0, colon);
         if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
@@ -81,8 +82,8 @@ Result<config::HostPort> admin_address(const AdminTarget& target) {
     return loaded.settings->admin.listen;
 }
 
-Result<AdminAnswer> admin_call(const config::HostPort& address, const std::string& method, const std::string& path,
-                               Duration timeout) {
+Result<AdminAnswer> admin_call(const config::HostPort& address, const std::string& method,
+                               const std::string& path, Duration timeout) {
     std::string host = address.host;
     // A sidecar that listens on every address is reached on loopback.
     if (host == "0.0.0.0" || host == "localhost") host = "127.0.0.1";

@@ -16,7 +16,7 @@ struct AdminAnswer {
 };
 
 Result<config::HostPort> admin_address(const AdminTarget& target);
-Result<AdminAnswer> admin_call(const config::HostPort& address, const std::string& method, const std::string& path,
-                               Duration timeout);
+Result<AdminAnswer> admin_call(const config::HostPort& address, const std::string& method,
+                               const std::string& path, Duration timeout);
 
 }  // namespace outrider::cli

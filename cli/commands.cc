@@ -1,10 +1,10 @@
 #include "cli/commands.h"
 
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/uv/loop.h"
@@ -36,7 +36,8 @@ int run_sidecar(const std::string& config_path) {
     proxy::Server server(config_path);
     const std::vector<std::string> problems = server.start();
     if (!problems.empty()) {
-        for (const std::string& p : problems) std::fprintf(stderr, "%s\n", p.c_str());
+        for (const std::string& p : problems)
+            std::fprintf(stderr, "%s\n", p.c_str());
         std::fflush(nullptr);
         // Workers may be running already; there is nothing to serve.
         ::_exit(1);
@@ -87,14 +88,15 @@ int wait_and_exec(const AdminTarget& target, Duration timeout, const std::vector
         if (answer && answer->status == 200) break;
         last = answer ? answer->body : answer.error();
         if (uv::read_clock() >= end) {
-            return failed("the sidecar at " + config::to_string(*address) + " is not ready after " + to_string(timeout) +
-                          ": " + last);
+            return failed("the sidecar at " + config::to_string(*address) + " is not ready after " +
+                          to_string(timeout) + ": " + last);
         }
         pause_for(kPoll);
     }
     if (command.empty()) return 0;
     std::vector<char*> argv;
-    for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+    for (const std::string& word : command)
+        argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
     ::execvp(argv[0], argv.data());
     return failed("cannot start " + command[0] + ": " + uv::error_text(-errno));

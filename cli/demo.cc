@@ -1,10 +1,5 @@
 #include "cli/demo.h"
 
-#include <fcntl.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -13,6 +8,11 @@
 #include <fstream>
 #include <optional>
 #include <vector>
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/uv/acceptor.h"
 #include "base/uv/loop.h"
@@ -36,9 +36,11 @@ struct Child {
 
 Result<Child> start(const std::vector<std::string>& command, bool read_stdout) {
     std::array<int, 2> pipe{-1, -1};
-    if (read_stdout && ::pipe2(pipe.data(), O_CLOEXEC) != 0) return Error{"no pipe: " + uv::error_text(-errno)};
+    if (read_stdout && ::pipe2(pipe.data(), O_CLOEXEC) != 0)
+        return Error{"no pipe: " + uv::error_text(-errno)};
     std::vector<char*> argv;
-    for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+    for (const std::string& word : command)
+        argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
     const pid_t parent = ::getpid();
     const pid_t pid = ::fork();
@@ -86,7 +88,8 @@ void stop(Child& child, int signum) {
 std::optional<std::string> first_address(int fd) {
     std::string line;
     char c = 0;
-    while (line.size() < 200 && ::read(fd, &c, 1) == 1 && c != '\n') line += c;
+    while (line.size() < 200 && ::read(fd, &c, 1) == 1 && c != '\n')
+        line += c;
     const std::size_t at = line.find("http://");
     if (at == std::string::npos) return std::nullopt;
     return line.substr(at + 7);
@@ -110,28 +113,39 @@ std::optional<fs::path> find_ledger(const fs::path& program) {
     std::error_code ignored;
     const fs::path self = fs::read_symlink("/proc/self/exe", ignored);
     const fs::path folder = (self.empty() ? program : self).parent_path();
-    for (const fs::path& candidate : {folder / "outrider-ledger", folder / ".." / "demo" / "outrider-ledger"}) {
+    for (const fs::path& candidate :
+         {folder / "outrider-ledger", folder / ".." / "demo" / "outrider-ledger"}) {
         if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     }
     return std::nullopt;
 }
 
-std::string sidecar_config(std::uint16_t port, std::uint16_t admin, const std::string& ledger, const fs::path& folder) {
-    return "# Written by outrider demo.\n[node]\nname = \"demo-sidecar\"\nservice = \"ledger\"\n\n[runtime]\nworkers = 1\n\n"
-           "[admin]\nlisten = \"127.0.0.1:" + std::to_string(admin) + "\"\n\n[log]\naccess = \"" +
-           (folder / "access.log").string() + "\"\n\n[drain]\ndelay = \"0s\"\n\n[[listener]]\nname = \"inbound\"\n"
-           "listen = \"127.0.0.1:" + std::to_string(port) + "\"\n\n[[route]]\nname = \"ledger\"\nlistener = \"inbound\"\n"
-           "cluster = \"ledger\"\ntimeout = \"15s\"\n\n[[cluster]]\nname = \"ledger\"\nendpoints = [\"" + ledger + "\"]\n";
+std::string sidecar_config(std::uint16_t port, std::uint16_t admin, const std::string& ledger,
+                           const fs::path& folder) {
+    return "# Written by outrider demo.\n[node]\nname = \"demo-sidecar\"\nservice = "
+           "\"ledger\"\n\n[runtime]\nworkers = 1\n\n"
+           "[admin]\nlisten = \"127.0.0.1:" +
+           std::to_string(admin) + "\"\n\n[log]\naccess = \"" + (folder / "access.log").string() +
+           "\"\n\n[drain]\ndelay = \"0s\"\n\n[[listener]]\nname = \"inbound\"\n"
+           "listen = \"127.0.0.1:" +
+           std::to_string(port) +
+           "\"\n\n[[route]]\nname = \"ledger\"\nlistener = \"inbound\"\n"
+           "cluster = \"ledger\"\ntimeout = \"15s\"\n\n[[cluster]]\nname = \"ledger\"\nendpoints = [\"" +
+           ledger + "\"]\n";
 }
 
-void print_what_to_try(std::uint16_t port, std::uint16_t admin, const std::string& ledger, const fs::path& folder) {
+void print_what_to_try(std::uint16_t port, std::uint16_t admin, const std::string& ledger,
+                       const fs::path& folder) {
     std::printf(
         "\nA ledger application runs on http://%s, a sidecar in front of it on http://127.0.0.1:%u.\nTry:\n\n"
         "  curl -i http://127.0.0.1:%u/accounts/1\n"
-        "  curl -i http://127.0.0.1:%u/transfers -H 'Content-Type: application/json' -d '{\"from\":1,\"to\":2,\"amount\":100}'\n"
+        "  curl -i http://127.0.0.1:%u/transfers -H 'Content-Type: application/json' -d "
+        "'{\"from\":1,\"to\":2,\"amount\":100}'\n"
         "  curl -s http://127.0.0.1:%u/echo                      what the application sees of a request\n"
-        "  curl -s http://127.0.0.1:%u/control -d '{\"latency_ms\":300}' -H 'Content-Type: application/json'\n"
-        "  curl -s http://127.0.0.1:%u/clusters                  the sidecar's admin endpoint (open / in a browser)\n"
+        "  curl -s http://127.0.0.1:%u/control -d '{\"latency_ms\":300}' -H 'Content-Type: "
+        "application/json'\n"
+        "  curl -s http://127.0.0.1:%u/clusters                  the sidecar's admin endpoint (open / in a "
+        "browser)\n"
         "  curl -s http://127.0.0.1:%u/metrics | grep http_requests\n"
         "  tail -f %s\n"
         "\nIts configuration: %s\nCtrl-C ends everything.\n\n",
@@ -167,7 +181,8 @@ bool wait_for_end(Child& ledger, Child& sidecar) {
         std::function<void()> look = [&] {
             for (Child* child : {&ledger, &sidecar}) {
                 if (ended(*child)) {
-                    std::fprintf(stderr, "outrider demo: the %s ended by itself\n", child == &ledger ? "ledger" : "sidecar");
+                    std::fprintf(stderr, "outrider demo: the %s ended by itself\n",
+                                 child == &ledger ? "ledger" : "sidecar");
                     loop.stop();
                     return;
                 }
@@ -185,9 +200,12 @@ bool wait_for_end(Child& ledger, Child& sidecar) {
 int demo(const DemoOptions& options) {
     std::signal(SIGPIPE, SIG_IGN);
     const auto ledger_path = find_ledger(options.program);
-    if (!ledger_path) return failed("the outrider-ledger program is not beside this one (build the target outrider_ledger)");
+    if (!ledger_path)
+        return failed(
+            "the outrider-ledger program is not beside this one (build the target outrider_ledger)");
     std::string folder_name = (fs::temp_directory_path() / "outrider-demo-XXXXXX").string();
-    if (::mkdtemp(folder_name.data()) == nullptr) return failed("no temporary folder: " + uv::error_text(-errno));
+    if (::mkdtemp(folder_name.data()) == nullptr)
+        return failed("no temporary folder: " + uv::error_text(-errno));
     const fs::path folder = folder_name;
     Child ledger;
     Child sidecar;

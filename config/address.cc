@@ -16,15 +16,14 @@ constexpr std::size_t kDnsLabelMax = 63;
 
 bool is_ip(int family, std::string_view text) {
     in6_addr storage{};
-    return text.size() < INET6_ADDRSTRLEN &&
-           inet_pton(family, std::string(text).c_str(), &storage) == 1;
+    return text.size() < INET6_ADDRSTRLEN && inet_pton(family, std::string(text).c_str(), &storage) == 1;
 }
 
 bool is_label(std::string_view label) {
-    return !label.empty() && label.size() <= kDnsLabelMax && label.front() != '-' &&
-           label.back() != '-' && std::all_of(label.begin(), label.end(), [](char c) {
-               return (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || ascii_digit(c) ||
-                      c == '-' || c == '_';
+    return !label.empty() && label.size() <= kDnsLabelMax && label.front() != '-' && label.back() != '-' &&
+           std::all_of(label.begin(), label.end(), [](char c) {
+               return (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || ascii_digit(c) || c == '-' ||
+                      c == '_';
            });
 }
 
@@ -135,9 +134,8 @@ Result<HostPort> parse_listen(std::string_view text) {
     Result<HostPort> address = parse_with_port(text, 0);
     if (!address) return address;
     if (!is_ip_literal(address->host) && address->host != "localhost") {
-        return Error{
-            quoted(text) +
-            " must be a literal address or localhost: names are not resolved to listen on"};
+        return Error{quoted(text) +
+                     " must be a literal address or localhost: names are not resolved to listen on"};
     }
     return address;
 }
@@ -159,8 +157,8 @@ Result<std::string> parse_host_pattern(std::string_view text) {
     if (parts && parts->has_port && valid_host(*parts)) {
         return Error{quoted(text) + " must be without a port; matching ignores the port of Host"};
     }
-    if (!parts || parts->has_port || !valid_host(*parts) ||
-        (wildcard && !is_dns_name(parts->host)) || text.back() == '.') {
+    if (!parts || parts->has_port || !valid_host(*parts) || (wildcard && !is_dns_name(parts->host)) ||
+        text.back() == '.') {
         return Error{quoted(text) +
                      " is not a host to match (pay.example, or *.example.com for every "
                      "sub-domain)"};

@@ -87,14 +87,14 @@ std::vector<Diagnostic> Diagnostics::take() {
     });
     if (overflowed_) {
         const Diagnostic& last = list_.back();
-        list_.push_back({.severity = errors_ > 0 ? Diagnostic::Severity::kError
-                                                 : Diagnostic::Severity::kWarning,
-                         .file = file_,
-                         .line = last.line,
-                         .column = last.column,
-                         .key = "",
-                         .reason = "there are more; only the first " +
-                                   std::to_string(kDiagnosticsMax) + " found are listed"});
+        list_.push_back(
+            {.severity = errors_ > 0 ? Diagnostic::Severity::kError : Diagnostic::Severity::kWarning,
+             .file = file_,
+             .line = last.line,
+             .column = last.column,
+             .key = "",
+             .reason =
+                 "there are more; only the first " + std::to_string(kDiagnosticsMax) + " found are listed"});
     }
     errors_ = 0;
     overflowed_ = false;

@@ -44,8 +44,7 @@ class Diagnostics {
     std::vector<Diagnostic> take();  // in file order; the collector is empty afterwards
 
   private:
-    void add(Diagnostic::Severity severity, Position at, std::string_view key,
-             std::string_view reason);
+    void add(Diagnostic::Severity severity, Position at, std::string_view key, std::string_view reason);
 
     std::string file_;
     std::vector<Diagnostic> list_;

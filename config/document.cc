@@ -151,8 +151,7 @@ std::string_view kind_name(Value::Kind kind) {
 
 Value parse_document(std::string_view text, Diagnostics& diagnostics) {
     if (const auto at = DottedKeyScan(text).too_deep()) {
-        diagnostics.error(
-            *at, "", "a key of more than " + std::to_string(kDottedPartsMax) + " dotted parts");
+        diagnostics.error(*at, "", "a key of more than " + std::to_string(kDottedPartsMax) + " dotted parts");
         return {};
     }
     const toml::parse_result parsed = toml::parse(text);

@@ -12,12 +12,9 @@ constexpr std::size_t kValueMax = 64 * 1024;
 constexpr std::size_t kExpandedMax = 1024 * 1024;  // many uses of one long variable multiply
 
 bool is_variable_name(std::string_view name) {
-    const auto letter = [](char c) {
-        return c == '_' || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z');
-    };
+    const auto letter = [](char c) { return c == '_' || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z'); };
     return !name.empty() && letter(name.front()) &&
-           std::all_of(name.begin(), name.end(),
-                       [&](char c) { return letter(c) || ascii_digit(c); });
+           std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || ascii_digit(c); });
 }
 
 // `inside` is what stands between the braces.

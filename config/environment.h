@@ -19,8 +19,7 @@ namespace outrider::config {
 
 struct Expansion {
     std::string text;
-    std::vector<std::string>
-        errors;  // one sentence for each mistake; `text` is unusable when there is any
+    std::vector<std::string> errors;  // one sentence for each mistake; `text` is unusable when there is any
 };
 
 Expansion expand_environment(std::string_view text, const EnvLookup& env);

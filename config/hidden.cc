@@ -11,8 +11,7 @@ namespace {
 bool host_covers(std::string_view earlier, std::string_view later) {
     if (earlier.empty() || earlier == later) return true;
     // "*.example.com" takes a.example.com and *.a.example.com: both end in ".example.com".
-    return earlier.starts_with("*.") && later.size() >= earlier.size() &&
-           later.ends_with(earlier.substr(1));
+    return earlier.starts_with("*.") && later.size() >= earlier.size() && later.ends_with(earlier.substr(1));
 }
 
 bool path_covers(const MatchSettings& earlier, const MatchSettings& later) {
@@ -26,20 +25,17 @@ bool methods_cover(const MatchSettings& earlier, const MatchSettings& later) {
     if (earlier.methods.empty()) return true;
     if (later.methods.empty()) return false;
     return std::all_of(later.methods.begin(), later.methods.end(), [&](const std::string& method) {
-        return std::find(earlier.methods.begin(), earlier.methods.end(), method) !=
-               earlier.methods.end();
+        return std::find(earlier.methods.begin(), earlier.methods.end(), method) != earlier.methods.end();
     });
 }
 
 // Each header that `earlier` asks for, `later` asks for with the same value.
 bool headers_cover(const MatchSettings& earlier, const MatchSettings& later) {
-    return std::all_of(
-        earlier.headers.begin(), earlier.headers.end(), [&](const HeaderMatch& wanted) {
-            return std::any_of(
-                later.headers.begin(), later.headers.end(), [&](const HeaderMatch& other) {
-                    return iequals(other.name, wanted.name) && other.value == wanted.value;
-                });
+    return std::all_of(earlier.headers.begin(), earlier.headers.end(), [&](const HeaderMatch& wanted) {
+        return std::any_of(later.headers.begin(), later.headers.end(), [&](const HeaderMatch& other) {
+            return iequals(other.name, wanted.name) && other.value == wanted.value;
         });
+    });
 }
 
 }  // namespace

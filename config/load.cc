@@ -28,8 +28,8 @@ std::string usable_host_name(std::string name) {
     std::replace_if(
         name.begin(), name.end(),
         [](char c) {
-            return !(ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') ||
-                     c == '.' || c == '-' || c == '_');
+            return !(ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || c == '.' ||
+                     c == '-' || c == '_');
         },
         '-');
     return name.empty() ? "localhost" : name;

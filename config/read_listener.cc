@@ -27,8 +27,7 @@ ListenerSettings read_listener(TableReader& table) {
     table.size("min_read_rate", out.min_read_rate, {Bytes{0}, Bytes{kGiB}});
     table.size("max_header_bytes", out.max_header_bytes, {Bytes{kKiB}, Bytes{kMiB}});
     table.integer("max_headers", out.max_headers, {1, 1000});
-    const bool target_given =
-        table.size("max_target_bytes", out.max_target_bytes, {Bytes{64}, Bytes{kMiB}});
+    const bool target_given = table.size("max_target_bytes", out.max_target_bytes, {Bytes{64}, Bytes{kMiB}});
     table.size("max_body_bytes", out.max_body_bytes, {Bytes{0}, Bytes{1ull << 62}});
     table.integer("max_pipelined", out.max_pipelined, {1, 256});
     table.boolean("trust_forwarded", out.trust_forwarded);

@@ -13,25 +13,24 @@ constexpr Duration kRouteTimeoutMax = 30 * 24h;
 constexpr std::uint32_t kWeightMax = 1'000'000;
 
 void read_match_headers(TableReader& match, MatchSettings& out) {
-    match.for_each_key(
-        "headers", kHeaderRulesMax, [&](TableReader& headers, const std::string& key) {
-            HeaderMatch header;
-            headers.parsed(key, header.value, parse_header_value);
-            const Result<std::string> name = parse_header_name(key);
-            if (!name) {
-                headers.error(key, name.error());
-                return;
-            }
-            if (std::any_of(out.headers.begin(), out.headers.end(),
-                            [&](const HeaderMatch& other) { return iequals(other.name, key); })) {
-                headers.error(key, "is there twice; header names are the same in any letter case");
-            }
-            if (iequals(key, "host")) {
-                headers.error(key, "is matched by match.host");
-            }
-            header.name = key;
-            out.headers.push_back(std::move(header));
-        });
+    match.for_each_key("headers", kHeaderRulesMax, [&](TableReader& headers, const std::string& key) {
+        HeaderMatch header;
+        headers.parsed(key, header.value, parse_header_value);
+        const Result<std::string> name = parse_header_name(key);
+        if (!name) {
+            headers.error(key, name.error());
+            return;
+        }
+        if (std::any_of(out.headers.begin(), out.headers.end(),
+                        [&](const HeaderMatch& other) { return iequals(other.name, key); })) {
+            headers.error(key, "is there twice; header names are the same in any letter case");
+        }
+        if (iequals(key, "host")) {
+            headers.error(key, "is matched by match.host");
+        }
+        header.name = key;
+        out.headers.push_back(std::move(header));
+    });
 }
 
 void read_match(TableReader& route, MatchSettings& out) {
@@ -53,16 +52,16 @@ void read_weighted(TableReader& route, std::vector<WeightedCluster>& out) {
     std::uint64_t total = 0;
     for (TableReader& table : route.tables("clusters", {1, kRouteClustersMax})) {
         WeightedCluster cluster;
-        right &= table.require_key("name", "name = \"app\"") &&
-                 table.parsed("name", cluster.name, parse_name);
+        right &=
+            table.require_key("name", "name = \"app\"") && table.parsed("name", cluster.name, parse_name);
         if (table.has("weight")) {
             right &= table.integer("weight", cluster.weight, {0, kWeightMax});
         }
         table.finish();
         total += cluster.weight;
-        if (!cluster.name.empty() &&
-            std::any_of(out.begin(), out.end(),
-                        [&](const WeightedCluster& other) { return other.name == cluster.name; })) {
+        if (!cluster.name.empty() && std::any_of(out.begin(), out.end(), [&](const WeightedCluster& other) {
+                return other.name == cluster.name;
+            })) {
             table.error("name", "cluster " + quoted(cluster.name) + " is listed twice");
         }
         out.push_back(std::move(cluster));
@@ -82,8 +81,7 @@ RespondSettings read_respond(TableReader& table) {
     // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
     const bool bodiless = out.status == 204 || out.status == 205 || out.status == 304;
     if (bodiless && !out.body.empty()) {
-        table.error("body",
-                    "a response with status " + std::to_string(out.status) + " has no body");
+        table.error("body", "a response with status " + std::to_string(out.status) + " has no body");
     }
     return out;
 }
@@ -98,8 +96,7 @@ RedirectSettings read_redirect(TableReader& table) {
     RedirectSettings out;
     if (table.integer("status", out.status, {300, 399}) &&
         std::find(kStatuses.begin(), kStatuses.end(), out.status) == kStatuses.end()) {
-        table.error("status",
-                    std::to_string(out.status) + " is not a redirect (301, 302, 303, 307 or 308)");
+        table.error("status", std::to_string(out.status) + " is not a redirect (301, 302, 303, 307 or 308)");
     }
     table.parsed("scheme", out.scheme, parse_scheme);
     table.parsed("host", out.host, parse_authority);

@@ -14,8 +14,7 @@ namespace {
 
 std::string key_text(std::string_view key) {
     const bool bare = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
-        return (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || ascii_digit(c) || c == '_' ||
-               c == '-';
+        return (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || ascii_digit(c) || c == '_' || c == '-';
     });
     return bare ? std::string(key) : "\"" + printable(key) + "\"";
 }
@@ -113,8 +112,7 @@ bool TableReader::boolean(std::string_view key, bool& out) {
 bool TableReader::duration(std::string_view key, Duration& out, Range<Duration> range) {
     const Member* member = find(key);
     std::string raw;
-    if (member == nullptr ||
-        !expect(*member, Value::Kind::kString, "a duration such as \"250ms\"") ||
+    if (member == nullptr || !expect(*member, Value::Kind::kString, "a duration such as \"250ms\"") ||
         !expand(member->value, path_of(key), raw)) {
         return false;
     }
@@ -224,9 +222,8 @@ bool TableReader::for_each_text(
         context_.diagnostics.locate(path, element.at);
         std::string raw;
         if (element.kind != Value::Kind::kString) {
-            context_.diagnostics.error(
-                element.at, path,
-                "expected a string, found " + std::string(kind_name(element.kind)));
+            context_.diagnostics.error(element.at, path,
+                                       "expected a string, found " + std::string(kind_name(element.kind)));
             right = false;
         } else if (!expand(element, path, raw) || !f(path, element.at, raw)) {
             right = false;
@@ -255,8 +252,8 @@ std::vector<TableReader> TableReader::tables(std::string_view key, Range<std::si
     const Value& value = member->value;
     const std::string path = path_of(key);
     if (value.kind == Value::Kind::kTable) {
-        context_.diagnostics.error(
-            value.at, path, "there can be several; write [[" + path + "]], not [" + path + "]");
+        context_.diagnostics.error(value.at, path,
+                                   "there can be several; write [[" + path + "]], not [" + path + "]");
         out.emplace_back(context_, value, indexed(path, 0));
         return out;
     }
@@ -272,9 +269,8 @@ std::vector<TableReader> TableReader::tables(std::string_view key, Range<std::si
         if (element.kind == Value::Kind::kTable) {
             out.emplace_back(context_, element, indexed(path, i));
         } else {
-            context_.diagnostics.error(
-                element.at, indexed(path, i),
-                "expected a table, found " + std::string(kind_name(element.kind)));
+            context_.diagnostics.error(element.at, indexed(path, i),
+                                       "expected a table, found " + std::string(kind_name(element.kind)));
         }
     }
     return out;
@@ -296,11 +292,10 @@ bool TableReader::texts(std::string_view key, std::size_t max, std::vector<std::
     const Member* member = find(key);
     if (member == nullptr) return false;
     if (member->value.kind == Value::Kind::kArray) {
-        return for_each_text(key, {1, max},
-                             [&](const std::string&, Position, const std::string& value) {
-                                 out.push_back(value);
-                                 return true;
-                             });
+        return for_each_text(key, {1, max}, [&](const std::string&, Position, const std::string& value) {
+            out.push_back(value);
+            return true;
+        });
     }
     std::string value;
     if (!expect(*member, Value::Kind::kString, "a string or an array of strings") ||

@@ -57,8 +57,8 @@ class TableReader {
 
     template <typename T>
     bool integer(std::string_view key, T& out, Range<T> range) {
-        const auto value = integer_within(key, static_cast<std::int64_t>(range.min),
-                                          static_cast<std::int64_t>(range.max));
+        const auto value =
+            integer_within(key, static_cast<std::int64_t>(range.min), static_cast<std::int64_t>(range.max));
         if (value) out = static_cast<T>(*value);
         return value.has_value();
     }
@@ -94,16 +94,15 @@ class TableReader {
     template <typename T>
     bool list(std::string_view key, std::vector<T>& out, Result<T> (*parse)(std::string_view),
               Range<std::size_t> count) {
-        return for_each_text(key, count,
-                             [&](const std::string& path, Position at, const std::string& raw) {
-                                 Result<T> value = parse(raw);
-                                 if (!value) {
-                                     context_.diagnostics.error(at, path, value.error());
-                                     return false;
-                                 }
-                                 out.push_back(std::move(*value));
-                                 return true;
-                             });
+        return for_each_text(key, count, [&](const std::string& path, Position at, const std::string& raw) {
+            Result<T> value = parse(raw);
+            if (!value) {
+                context_.diagnostics.error(at, path, value.error());
+                return false;
+            }
+            out.push_back(std::move(*value));
+            return true;
+        });
     }
 
     // A table of this table; nothing when absent or not a table (reported).
@@ -132,13 +131,10 @@ class TableReader {
     const Member* find(std::string_view key);
     bool expect(const Member& member, Value::Kind kind, std::string_view wanted);
     bool expand(const Value& value, const std::string& path, std::string& out);
-    std::optional<std::int64_t> integer_within(std::string_view key, std::int64_t min,
-                                               std::int64_t max);
-    std::optional<std::size_t> word_index(std::string_view key,
-                                          const std::vector<std::string>& words);
-    bool for_each_text(
-        std::string_view key, Range<std::size_t> count,
-        const std::function<bool(const std::string&, Position, const std::string&)>& f);
+    std::optional<std::int64_t> integer_within(std::string_view key, std::int64_t min, std::int64_t max);
+    std::optional<std::size_t> word_index(std::string_view key, const std::vector<std::string>& words);
+    bool for_each_text(std::string_view key, Range<std::size_t> count,
+                       const std::function<bool(const std::string&, Position, const std::string&)>& f);
 
     ReadContext& context_;
     const Value* table_;

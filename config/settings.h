@@ -36,7 +36,7 @@ struct NodeSettings {
 };
 
 struct RuntimeSettings {
-    unsigned workers = 0;               // 0 = one per core; at most 256
+    unsigned workers = 0;                   // 0 = one per core; at most 256
     std::uint32_t max_connections = 20000;  // downstream, whole process; above it: 503 and close
     friend bool operator==(const RuntimeSettings&, const RuntimeSettings&) = default;
 };
@@ -68,13 +68,14 @@ struct ListenerSettings {
     Duration header_timeout = 10s;
     Duration idle_timeout = 75s;
     Duration body_idle_timeout = 30s;
-    Bytes min_body_rate{500};  // per second; 0 = off
-    Bytes min_read_rate{500};  // per second; 0 = off
-    Bytes max_header_bytes{32 * 1024};   // 1KiB to 1MiB
-    std::uint32_t max_headers = 100;     // 1 to 1000
-    Bytes max_target_bytes{8 * 1024};    // longer request targets: 414
-    Bytes max_body_bytes{0};             // 0 = no limit; a longer request body: 413
-    std::uint32_t max_pipelined = 16;    // requests taken from one connection before the first is answered; 1 to 256
+    Bytes min_body_rate{500};           // per second; 0 = off
+    Bytes min_read_rate{500};           // per second; 0 = off
+    Bytes max_header_bytes{32 * 1024};  // 1KiB to 1MiB
+    std::uint32_t max_headers = 100;    // 1 to 1000
+    Bytes max_target_bytes{8 * 1024};   // longer request targets: 414
+    Bytes max_body_bytes{0};            // 0 = no limit; a longer request body: 413
+    std::uint32_t max_pipelined =
+        16;  // requests taken from one connection before the first is answered; 1 to 256
     bool trust_forwarded = false;
     friend bool operator==(const ListenerSettings&, const ListenerSettings&) = default;
 };
@@ -87,7 +88,7 @@ struct HeaderMatch {
 
 // Everything given must hold. Empty = matches anything.
 struct MatchSettings {
-    std::string host;  // exact, without port, lower case; "*.example.com" matches every sub-domain
+    std::string host;         // exact, without port, lower case; "*.example.com" matches every sub-domain
     std::string path;         // exact path, without query
     std::string path_prefix;  // whole segments: "/pay" matches /pay, /pay/x and /pay?q, not /payments
     std::vector<std::string> methods;
@@ -178,13 +179,15 @@ struct Discover {
 
 struct ClusterSettings {
     std::string name;
-    std::vector<HostPort> endpoints;    // literal addresses, or names resolved by DNS (every address is an endpoint)
-    std::optional<Discover> discover;   // "dns:name:port" | "dns-srv:name"
+    std::vector<HostPort>
+        endpoints;  // literal addresses, or names resolved by DNS (every address is an endpoint)
+    std::optional<Discover> discover;  // "dns:name:port" | "dns-srv:name"
     Balance balance = Balance::kLeastRequest;
-    std::optional<HashKey> hash_key;    // required for ring-hash and maglev
+    std::optional<HashKey> hash_key;  // required for ring-hash and maglev
     Duration connect_timeout = 1s;
-    Duration read_timeout = 60s;        // no byte from the upstream for so long while its answer is outstanding; 0 = none
-    Duration idle_timeout = 55s;        // a pooled connection unused for so long is closed
+    Duration read_timeout =
+        60s;  // no byte from the upstream for so long while its answer is outstanding; 0 = none
+    Duration idle_timeout = 55s;  // a pooled connection unused for so long is closed
     friend bool operator==(const ClusterSettings&, const ClusterSettings&) = default;
 };
 

@@ -119,12 +119,10 @@ Result<std::string> parse_path(std::string_view text) {
     if (text.size() > kPathMax) return Error{"a path of more than 8 KiB"};
     for (const char c : text) {
         if (c == '?' || c == '#') {
-            return Error{quoted(text) + " must be a path only, without '" + std::string(1, c) +
-                         "'"};
+            return Error{quoted(text) + " must be a path only, without '" + std::string(1, c) + "'"};
         }
         if (c <= ' ' || c >= 0x7f) {  // char is signed here: bytes above 0x7f are below ' '
-            return Error{quoted(text) +
-                         " has a character that paths carry percent-encoded (space: %20)"};
+            return Error{quoted(text) + " has a character that paths carry percent-encoded (space: %20)"};
         }
     }
     return std::string(text);
@@ -151,8 +149,7 @@ Result<HashKey> parse_hash_key(std::string_view text) {
         name.find_first_of(" &=#") == std::string_view::npos) {
         return HashKey{Kind::kQuery, std::string(name)};
     }
-    return Error{quoted(text) +
-                 " is not a hash key (header:NAME, query:NAME, cookie:NAME, path or source)"};
+    return Error{quoted(text) + " is not a hash key (header:NAME, query:NAME, cookie:NAME, path or source)"};
 }
 
 std::string to_string(const HashKey& key) {

@@ -59,9 +59,9 @@ class Checks {
             if (name.empty()) continue;
             const auto [it, inserted] = first.emplace(name, i);
             if (!inserted) {
-                error(entry(kind, i) + ".name", "there is already a " + std::string(kind) +
-                                                    " named " + quoted(name) + " (" +
-                                                    line_of(entry(kind, it->second)) + ")");
+                error(entry(kind, i) + ".name", "there is already a " + std::string(kind) + " named " +
+                                                    quoted(name) + " (" + line_of(entry(kind, it->second)) +
+                                                    ")");
             }
             names.insert(name);
         }
@@ -82,8 +82,7 @@ class Checks {
             refer(path + ".listener", "listener", route.listener, listeners_);
             const bool single = diagnostics_.located(path + ".cluster");
             for (std::size_t k = 0; k < route.clusters.size(); ++k) {
-                const std::string key =
-                    single ? path + ".cluster" : entry(path + ".clusters", k) + ".name";
+                const std::string key = single ? path + ".cluster" : entry(path + ".clusters", k) + ".name";
                 refer(key, "cluster", route.clusters[k].name, clusters_);
             }
             if (route.mirror) {
@@ -135,12 +134,11 @@ class Checks {
                     diagnostics_.position_of(all[i].first) < diagnostics_.position_of(all[k].first);
                 const auto& later = swap ? all[k] : all[i];
                 const auto& earlier = swap ? all[i] : all[k];
-                error(later.first,
-                      to_string(later.second) + " is taken by " + earlier.first + " (" +
-                          to_string(earlier.second) +
-                          (diagnostics_.located(earlier.first) ? ", " + line_of(earlier.first)
-                                                               : ", the default") +
-                          ")");
+                error(later.first, to_string(later.second) + " is taken by " + earlier.first + " (" +
+                                       to_string(earlier.second) +
+                                       (diagnostics_.located(earlier.first) ? ", " + line_of(earlier.first)
+                                                                            : ", the default") +
+                                       ")");
                 break;
             }
         }
@@ -175,9 +173,8 @@ class Checks {
             for (const std::size_t k : earlier) {
                 const RouteSettings& before = settings_.routes[k];
                 if (!hides(before.match, route.match)) continue;
-                warning(entry("route", i), "route " + quoted(route.name) +
-                                               " is never taken: route " + quoted(before.name) +
-                                               " (" + line_of(entry("route", k)) +
+                warning(entry("route", i), "route " + quoted(route.name) + " is never taken: route " +
+                                               quoted(before.name) + " (" + line_of(entry("route", k)) +
                                                ") takes all its requests");
                 break;
             }

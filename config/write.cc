@@ -75,8 +75,8 @@ std::string word(const Choice<E> (&choices)[N], E value) {
 
 bool carries_credentials(std::string_view header) {
     const std::string name = to_lower(header);
-    for (const std::string_view part : {"authorization", "cookie", "token", "secret", "password",
-                                        "api-key", "apikey", "api_key", "credential"}) {
+    for (const std::string_view part : {"authorization", "cookie", "token", "secret", "password", "api-key",
+                                        "apikey", "api_key", "credential"}) {
         if (name.find(part) != std::string::npos) return true;
     }
     return false;
@@ -109,9 +109,8 @@ class Writer {
     }
     // A header's value, unless it is to be hidden.
     std::string header_value(std::string_view name, const std::string& value) const {
-        return literal(secrets_ == Secrets::kHide && carries_credentials(name)
-                           ? std::string_view("***")
-                           : std::string_view(value));
+        return literal(secrets_ == Secrets::kHide && carries_credentials(name) ? std::string_view("***")
+                                                                               : std::string_view(value));
     }
     std::string take() { return std::move(out_); }
 
@@ -273,10 +272,13 @@ std::string hide_secrets(std::string source, const Settings& settings) {
         }
     };
     for (const RouteSettings& route : settings.routes) {
-        for (const HeaderMatch& match : route.match.headers) hide(match.name, match.value);
+        for (const HeaderMatch& match : route.match.headers)
+            hide(match.name, match.value);
         for (const HeaderRules* rules : {&route.request_headers, &route.response_headers}) {
-            for (const auto& [name, value] : rules->set) hide(name, value);
-            for (const auto& [name, value] : rules->add) hide(name, value);
+            for (const auto& [name, value] : rules->set)
+                hide(name, value);
+            for (const auto& [name, value] : rules->add)
+                hide(name, value);
         }
     }
     return source;

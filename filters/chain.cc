@@ -12,7 +12,9 @@ Chain::Chain() {
     filters_.push_back(make_header_rules());
 }
 
-void Chain::identify(Context& context) const { (void)filters_.front()->on_request(context); }
+void Chain::identify(Context& context) const {
+    (void)filters_.front()->on_request(context);
+}
 
 Verdict Chain::on_request(Context& context) const {
     for (std::size_t i = 1; i < filters_.size(); ++i) {
@@ -23,7 +25,8 @@ Verdict Chain::on_request(Context& context) const {
 }
 
 void Chain::on_response(Context& context) const {
-    for (auto it = filters_.rbegin(); it != filters_.rend(); ++it) (*it)->on_response(context);
+    for (auto it = filters_.rbegin(); it != filters_.rend(); ++it)
+        (*it)->on_response(context);
 }
 
 void Additions::remove(std::string_view name) {

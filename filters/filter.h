@@ -24,7 +24,7 @@ namespace outrider::filters {
 
 // Fields to be written behind those of the message.
 class Additions {
- public:
+  public:
     void add(std::string_view name, std::string_view value) {
         fields_.push_back({name, value});
         bytes_ += name.size() + value.size() + 4;
@@ -38,7 +38,7 @@ class Additions {
         bytes_ = 0;
     }
 
- private:
+  private:
     std::vector<http::Field> fields_;
     std::size_t bytes_ = 0;
 };
@@ -80,7 +80,7 @@ struct Continue {};
 using Verdict = std::variant<Continue, LocalResponse>;
 
 class Filter {
- public:
+  public:
     virtual ~Filter() = default;
     virtual Verdict on_request(Context&) const { return Continue{}; }
     virtual void on_response(Context&) const {}
@@ -88,7 +88,7 @@ class Filter {
 
 // In their fixed order, outermost first. Stateless, shared by every exchange of a worker.
 class Chain {
- public:
+  public:
     Chain();
     // The first filter, request id and trace, alone: every exchange has an id, also one that no route matches. Once, and
     // before on_request().
@@ -98,7 +98,7 @@ class Chain {
     // In the opposite order.
     void on_response(Context& context) const;
 
- private:
+  private:
     std::vector<std::unique_ptr<const Filter>> filters_;
 };
 

@@ -34,9 +34,9 @@ enum class Flag : std::uint8_t {
     kBT,   // sent upstream as a part of a batch
 };
 
-inline constexpr std::array<std::string_view, 21> kFlagNames{
-    "UH",  "UF", "UO", "UT", "UC", "UR", "URX", "RL", "NR", "DC", "DPE",
-    "UPE", "OM", "FI", "DI", "IR", "IC", "IM",  "NL", "CL", "BT"};
+inline constexpr std::array<std::string_view, 21> kFlagNames{"UH", "UF", "UO", "UT",  "UC",  "UR", "URX",
+                                                             "RL", "NR", "DC", "DPE", "UPE", "OM", "FI",
+                                                             "DI", "IR", "IC", "IM",  "NL",  "CL", "BT"};
 static_assert(static_cast<std::size_t>(Flag::kBT) + 1 == kFlagNames.size());
 
 inline constexpr std::string_view flag_name(Flag flag) {
@@ -67,9 +67,7 @@ class Flags {
     }
 
   private:
-    static constexpr std::uint32_t bit(Flag flag) {
-        return std::uint32_t{1} << static_cast<unsigned>(flag);
-    }
+    static constexpr std::uint32_t bit(Flag flag) { return std::uint32_t{1} << static_cast<unsigned>(flag); }
     std::uint32_t bits_ = 0;
 };
 

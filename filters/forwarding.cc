@@ -23,8 +23,9 @@ std::string_view http_date(std::int64_t unix_seconds) {
         // Not strftime: it follows the locale.
         std::snprintf(text, sizeof text, "%s, %02u %s %04u %02u:%02u:%02u GMT", kDays[parts.tm_wday],
                       static_cast<unsigned>(parts.tm_mday) % 100, kMonths[parts.tm_mon],
-                      static_cast<unsigned>(parts.tm_year + 1900) % 10000, static_cast<unsigned>(parts.tm_hour) % 100,
-                      static_cast<unsigned>(parts.tm_min) % 100, static_cast<unsigned>(parts.tm_sec) % 100);
+                      static_cast<unsigned>(parts.tm_year + 1900) % 10000,
+                      static_cast<unsigned>(parts.tm_hour) % 100, static_cast<unsigned>(parts.tm_min) % 100,
+                      static_cast<unsigned>(parts.tm_sec) % 100);
         cached_for = unix_seconds;
     }
     return {text, 29};
@@ -37,12 +38,17 @@ class Forwarding final : public Filter {
         bool has_host = false;
         for (http::FieldRef& f : c.request->all()) {
             switch (f.id) {
-                case http::FieldId::kHost: f.dropped = true; break;
-                case http::FieldId::kOutrider: f.dropped |= !c.listener->trust_forwarded; break;
+                case http::FieldId::kHost:
+                    f.dropped = true;
+                    break;
+                case http::FieldId::kOutrider:
+                    f.dropped |= !c.listener->trust_forwarded;
+                    break;
                 case http::FieldId::kXForwardedFor:
                     if (c.listener->trust_forwarded && !f.dropped) {
                         const std::string_view value = c.request->value(f);
-                        forwarded_for = forwarded_for.empty() ? value : c.arena->join({forwarded_for, ", ", value});
+                        forwarded_for =
+                            forwarded_for.empty() ? value : c.arena->join({forwarded_for, ", ", value});
                     }
                     f.dropped = true;
                     break;
@@ -52,7 +58,8 @@ class Forwarding final : public Filter {
                 case http::FieldId::kXForwardedHost:
                     has_host |= keep_if_trusted(c, f);
                     break;
-                default: break;
+                default:
+                    break;
             }
         }
         c.request_fields.add("X-Forwarded-For", forwarded_for.empty()
@@ -89,6 +96,8 @@ class Forwarding final : public Filter {
 
 }  // namespace
 
-std::unique_ptr<const Filter> make_forwarding() { return std::make_unique<Forwarding>(); }
+std::unique_ptr<const Filter> make_forwarding() {
+    return std::make_unique<Forwarding>();
+}
 
 }  // namespace outrider::filters

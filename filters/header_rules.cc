@@ -15,12 +15,14 @@ void drop(http::Head* head, Additions& additions, std::string_view name) {
 }
 
 void apply(const config::HeaderRules& rules, http::Head* head, Additions& additions) {
-    for (const std::string& name : rules.remove) drop(head, additions, name);
+    for (const std::string& name : rules.remove)
+        drop(head, additions, name);
     for (const auto& [name, value] : rules.set) {
         drop(head, additions, name);
         additions.add(name, value);
     }
-    for (const auto& [name, value] : rules.add) additions.add(name, value);
+    for (const auto& [name, value] : rules.add)
+        additions.add(name, value);
 }
 
 class HeaderRulesFilter final : public Filter {
@@ -37,6 +39,8 @@ class HeaderRulesFilter final : public Filter {
 
 }  // namespace
 
-std::unique_ptr<const Filter> make_header_rules() { return std::make_unique<HeaderRulesFilter>(); }
+std::unique_ptr<const Filter> make_header_rules() {
+    return std::make_unique<HeaderRulesFilter>();
+}
 
 }  // namespace outrider::filters

@@ -23,7 +23,8 @@ void hex64(char* out, std::uint64_t value) {
 }
 
 bool is_hex(std::string_view s) {
-    return std::all_of(s.begin(), s.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+    return std::all_of(s.begin(), s.end(),
+                       [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 // version 00: 00-<32 hex>-<16 hex>-<2 hex>, ids not all zero; later versions may be longer (section 3.2).
@@ -98,6 +99,8 @@ class RequestId final : public Filter {
 
 }  // namespace
 
-std::unique_ptr<const Filter> make_request_id() { return std::make_unique<RequestId>(); }
+std::unique_ptr<const Filter> make_request_id() {
+    return std::make_unique<RequestId>();
+}
 
 }  // namespace outrider::filters

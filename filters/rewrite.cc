@@ -23,6 +23,8 @@ class Rewrite final : public Filter {
 
 }  // namespace
 
-std::unique_ptr<const Filter> make_rewrite() { return std::make_unique<Rewrite>(); }
+std::unique_ptr<const Filter> make_rewrite() {
+    return std::make_unique<Rewrite>();
+}
 
 }  // namespace outrider::filters

@@ -23,24 +23,30 @@ class RouteAction final : public Filter {
             std::string_view rest = path.substr(c.route->match.path_prefix.size());
             std::string_view prefix = *r.prefix;
             // "/old/" + "x" -> "/new" + "/x"; never "//".
-            if (!prefix.empty() && prefix.back() == '/' && !rest.empty() && rest.front() == '/') rest.remove_prefix(1);
-            const bool slash = (prefix.empty() || prefix.back() != '/') && !rest.empty() && rest.front() != '/';
+            if (!prefix.empty() && prefix.back() == '/' && !rest.empty() && rest.front() == '/')
+                rest.remove_prefix(1);
+            const bool slash =
+                (prefix.empty() || prefix.back() != '/') && !rest.empty() && rest.front() != '/';
             path = c.arena->join({prefix, slash ? "/" : "", rest});
             if (path.empty()) path = "/";
         }
-        const bool query = r.keep_query && !request.query().empty() && path.find('?') == std::string_view::npos;
+        const bool query =
+            r.keep_query && !request.query().empty() && path.find('?') == std::string_view::npos;
         const std::string_view host = r.host.empty() ? request.authority() : std::string_view(r.host);
         // Without a host (HTTP/1.0) or anything that changes it, a relative reference stays on the client's own scheme.
         const bool absolute = !host.empty() && (!r.scheme.empty() || !r.host.empty());
         const std::string_view location = c.arena->join(
             {absolute ? (r.scheme.empty() ? std::string_view("http") : std::string_view(r.scheme)) : "",
-             absolute ? "://" : "", absolute ? host : "", path, query ? "?" : "", query ? request.query() : ""});
+             absolute ? "://" : "", absolute ? host : "", path, query ? "?" : "",
+             query ? request.query() : ""});
         return LocalResponse{r.status, {}, {}, location};
     }
 };
 
 }  // namespace
 
-std::unique_ptr<const Filter> make_route_action() { return std::make_unique<RouteAction>(); }
+std::unique_ptr<const Filter> make_route_action() {
+    return std::make_unique<RouteAction>();
+}
 
 }  // namespace outrider::filters

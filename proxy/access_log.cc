@@ -18,8 +18,7 @@ constexpr std::string_view kCut = "\xE2\x80\xA6";  // …
 
 // The longest line: eight short strings and the path with quotes and marks, six numbers of 20
 // digits, every flag, keys.
-static_assert(8 * (kAccessFieldMax + 5) + kAccessPathMax + 5 + 6 * 21 + 21 * 4 + 320 <=
-              kAccessLineMax);
+static_assert(8 * (kAccessFieldMax + 5) + kAccessPathMax + 5 + 6 * 21 + 21 * 4 + 320 <= kAccessLineMax);
 
 enum class Style : std::uint8_t {
     kBare,    // text, not quoted
@@ -73,9 +72,7 @@ std::uint64_t load_tail(const char* s, std::size_t n) {
         std::memcpy(&high, s + n - 4, 4);
         w = low | (std::uint64_t{high} << (8 * (n - 4)));
     } else {
-        const auto at = [s](std::size_t i) {
-            return std::uint64_t{static_cast<unsigned char>(s[i])};
-        };
+        const auto at = [s](std::size_t i) { return std::uint64_t{static_cast<unsigned char>(s[i])}; };
         w = at(0) | (at(n / 2) << (8 * (n / 2))) | (at(n - 1) << (8 * (n - 1)));
     }
     return w | (repeat('-') << (8 * n));
@@ -232,8 +229,7 @@ class Line {
             fill_second(cache, second);
         if constexpr (json) *p_++ = '"';
         std::memcpy(p_, cache.text, kSecondText);
-        p_ = put_thousandths(p_ + kSecondText,
-                             static_cast<unsigned>(micros - second * 1'000'000) / 1000);
+        p_ = put_thousandths(p_ + kSecondText, static_cast<unsigned>(micros - second * 1'000'000) / 1000);
         *p_++ = 'Z';
         if constexpr (json) *p_++ = '"';
     }
@@ -271,8 +267,7 @@ class Line {
         }
     }
     void milliseconds(Duration d) {
-        const std::uint64_t micros =
-            d.count() > 0 ? static_cast<std::uint64_t>(d.count()) / 1000 : 0;
+        const std::uint64_t micros = d.count() > 0 ? static_cast<std::uint64_t>(d.count()) / 1000 : 0;
         const std::uint64_t whole = micros / 1000;
         number(whole);
         *p_++ = '.';

@@ -27,8 +27,7 @@ static_assert(kAccessLineMax <= kPipeWrite);
 
 Result<int> open_target(const AccessLogWriter::Options& options) {
     if (options.target == "stdout") return options.stdout_fd;
-    const int fd =
-        ::open(options.target.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    const int fd = ::open(options.target.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
     if (fd < 0) {
         return Error{"cannot open the access log " + options.target + ": " + std::strerror(errno)};
     }
@@ -61,9 +60,8 @@ void AccessLogWriter::Worker::append(const AccessEntry& entry, Instant now) {
     if (buffer_.lines == 0) since_ = now;
     char* const at = buffer_.bytes.get() + buffer_.used;
     const std::size_t room = writer_.options_.buffer_bytes - buffer_.used;
-    buffer_.used += writer_.options_.format == config::AccessFormat::kJson
-                        ? format_json(entry, at, room)
-                        : format_text(entry, at, room);
+    buffer_.used += writer_.options_.format == config::AccessFormat::kJson ? format_json(entry, at, room)
+                                                                           : format_text(entry, at, room);
     ++buffer_.lines;
 }
 
@@ -239,8 +237,8 @@ void AccessLogWriter::write_out(Buffer& buffer) {
     // the lines did.
     const std::uint64_t lines =
         error == 0 ? buffer.lines
-                   : static_cast<std::uint64_t>(std::count(
-                         bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(done), '\n'));
+                   : static_cast<std::uint64_t>(
+                         std::count(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(done), '\n'));
     written_.fetch_add(lines, std::memory_order_relaxed);
     if (error != 0) {
         lost_.fetch_add(buffer.lines - lines, std::memory_order_relaxed);

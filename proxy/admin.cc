@@ -1,9 +1,9 @@
 #include "proxy/admin.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -32,16 +32,21 @@ AdminReply problem(int status, std::string_view detail) {
     return {status, "application/problem+json", problem_json(status, detail, {}), {}};
 }
 
-AdminReply text(int status, std::string body) { return {status, "text/plain; charset=utf-8", std::move(body), {}}; }
+AdminReply text(int status, std::string body) {
+    return {status, "text/plain; charset=utf-8", std::move(body), {}};
+}
 
-bool is_loopback(std::string_view ip) { return ip.substr(0, 4) == "127." || ip == "::1"; }
+bool is_loopback(std::string_view ip) {
+    return ip.substr(0, 4) == "127." || ip == "::1";
+}
 
 std::string query_value(std::string_view query, std::string_view name) {
     while (!query.empty()) {
         const std::size_t end = query.find('&');
         const std::string_view pair = query.substr(0, end);
         const std::size_t equals = pair.find('=');
-        if (pair.substr(0, equals) == name) return std::string(equals == std::string_view::npos ? "1" : pair.substr(equals + 1));
+        if (pair.substr(0, equals) == name)
+            return std::string(equals == std::string_view::npos ? "1" : pair.substr(equals + 1));
         if (end == std::string_view::npos) break;
         query.remove_prefix(end + 1);
     }
@@ -51,11 +56,20 @@ std::string query_value(std::string_view query, std::string_view name) {
 void append_html(std::string& out, std::string_view s) {
     for (const char c : s) {
         switch (c) {
-            case '<': out += "&lt;"; break;
-            case '>': out += "&gt;"; break;
-            case '&': out += "&amp;"; break;
-            case '"': out += "&quot;"; break;
-            default: out += c;
+            case '<':
+                out += "&lt;";
+                break;
+            case '>':
+                out += "&gt;";
+                break;
+            case '&':
+                out += "&amp;";
+                break;
+            case '"':
+                out += "&quot;";
+                break;
+            default:
+                out += c;
         }
     }
 }
@@ -86,16 +100,20 @@ void append_html_value(std::string& out, const Json& json) {
 }
 
 std::string html_page(std::string_view title, std::string_view body) {
-    std::string out =
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>outrider: ";
+    std::string out = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>outrider: ";
     append_html(out, title);
-    out += "</title><meta name=\"viewport\" content=\"width=device-width\"><style>"
-           "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2430}"
-           "nav a{margin-right:1rem}table{border-collapse:collapse;margin:.3rem 0}"
-           "th,td{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #e3e7ee}"
-           "th{font-weight:600;color:#4a5568}ul{margin:0;padding-left:1.1rem}h1{font-size:1.3rem}h2{font-size:1.05rem;margin-top:1.6rem}"
-           ".ok{color:#0a7d33}.bad{color:#b3261e}</style></head><body><nav>";
-    for (const char* page : {"/", "/clusters", "/listeners", "/routes", "/server_info", "/config", "/metrics", "/help"}) {
+    out +=
+        "</title><meta name=\"viewport\" content=\"width=device-width\"><style>"
+        "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 "
+        "1rem;color:#1c2430}"
+        "nav a{margin-right:1rem}table{border-collapse:collapse;margin:.3rem 0}"
+        "th,td{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;border-bottom:1px solid "
+        "#e3e7ee}"
+        "th{font-weight:600;color:#4a5568}ul{margin:0;padding-left:1.1rem}h1{font-size:1.3rem}h2{font-size:1."
+        "05rem;margin-top:1.6rem}"
+        ".ok{color:#0a7d33}.bad{color:#b3261e}</style></head><body><nav>";
+    for (const char* page :
+         {"/", "/clusters", "/listeners", "/routes", "/server_info", "/config", "/metrics", "/help"}) {
         out += std::string("<a href=\"") + page + "\">" + (page[1] == '\0' ? "dashboard" : page + 1) + "</a>";
     }
     out += "</nav><h1>";
@@ -106,7 +124,9 @@ std::string html_page(std::string_view title, std::string_view body) {
     return out;
 }
 
-bool wants_html(const AdminRequest& request) { return request.accept.find("text/html") != std::string::npos; }
+bool wants_html(const AdminRequest& request) {
+    return request.accept.find("text/html") != std::string::npos;
+}
 
 // A page for a person with a browser.
 AdminReply as_html(const AdminRequest& request, AdminReply reply) {
@@ -127,11 +147,12 @@ AdminReply as_html(const AdminRequest& request, AdminReply reply) {
 // ---- the connections -------------------------------------------------------------------------------------------------
 
 class Admin::AdminExchange final : public http::ServerExchange {
- public:
-    AdminExchange(Admin& admin, bool status_only) : admin_(admin), status_only_(status_only), alive_(std::make_shared<bool>(true)) {}
+  public:
+    AdminExchange(Admin& admin, bool status_only)
+        : admin_(admin), status_only_(status_only), alive_(std::make_shared<bool>(true)) {}
     ~AdminExchange() override { *alive_ = false; }
 
- private:
+  private:
     void on_request() override {
         if (request_complete()) answer();
     }
@@ -154,10 +175,12 @@ class Admin::AdminExchange final : public http::ServerExchange {
         const bool local = is_loopback(connection().peer_ip());
         const bool from_page = request().find("Origin") != nullptr;
         const AdminRequest asked{std::string(request().method_text()), std::string(request().path()),
-                                 std::string(request().query()), std::string(request().value_of(http::FieldId::kAccept))};
-        admin_.handle(asked, status_only_, local && !from_page, [this, alive = alive_](const AdminReply& reply) {
-            if (*alive) send(reply);
-        });
+                                 std::string(request().query()),
+                                 std::string(request().value_of(http::FieldId::kAccept))};
+        admin_.handle(asked, status_only_, local && !from_page,
+                      [this, alive = alive_](const AdminReply& reply) {
+                          if (*alive) send(reply);
+                      });
     }
 
     void send(const AdminReply& reply) {
@@ -165,8 +188,9 @@ class Admin::AdminExchange final : public http::ServerExchange {
                        reply.content_type.size() + reply.allow.size() + 256, [&](http::HeadWriter& out) {
                            out.field("Content-Type", reply.content_type);
                            if (!reply.allow.empty()) out.field("Allow", reply.allow);
-                           out.text("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-                                    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n");
+                           out.text(
+                               "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+                               "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n");
                        });
         const std::string_view body = reply.body;
         write_body({&body, 1}, false);
@@ -179,7 +203,7 @@ class Admin::AdminExchange final : public http::ServerExchange {
 };
 
 class Admin::Port final : public http::ServerHandler {
- public:
+  public:
     Port(Admin& admin, int fd, bool status_only) : admin_(admin), status_only_(status_only) {
         acceptor_ = new uv::Acceptor(admin.server_.loop(), fd, [this](int accepted) { serve(accepted); });
     }
@@ -198,13 +222,14 @@ class Admin::Port final : public http::ServerHandler {
     }
     uv::SocketAddress address() const { return acceptor_->address(); }
 
- private:
+  private:
     void serve(int fd) {
         if (closing_ || count_ >= kAdminConnectionsMax) {
             ::close(fd);
             return;
         }
-        auto* connection = new http::ServerConnection(admin_.server_.loop(), *this, admin_.limits_, admin_.scratch_);
+        auto* connection =
+            new http::ServerConnection(admin_.server_.loop(), *this, admin_.limits_, admin_.scratch_);
         connection->list_next = connections_;
         if (connections_ != nullptr) connections_->list_prev = connection;
         connections_ = connection;
@@ -245,7 +270,8 @@ Admin::~Admin() = default;
 
 Result<void> Admin::listen(const config::AdminSettings& settings) {
     const auto open = [&](const config::HostPort& where, bool status_only) -> Result<void> {
-        const auto address = uv::SocketAddress::parse(where.host == "localhost" ? "127.0.0.1" : where.host, where.port);
+        const auto address =
+            uv::SocketAddress::parse(where.host == "localhost" ? "127.0.0.1" : where.host, where.port);
         if (!address) return Error{"admin: " + address.error()};
         const auto fd = uv::open_listening_socket(*address, false);
         if (!fd) return Error{"admin: " + fd.error()};
@@ -258,10 +284,13 @@ Result<void> Admin::listen(const config::AdminSettings& settings) {
 }
 
 void Admin::close() {
-    for (auto& port : ports_) port->close();
+    for (auto& port : ports_)
+        port->close();
 }
 
-std::string Admin::address_text() const { return ports_.front()->address().text(); }
+std::string Admin::address_text() const {
+    return ports_.front()->address().text();
+}
 
 // ---- the pages -----------------------------------------------------------------------------------------------------------
 
@@ -279,7 +308,8 @@ const std::vector<Admin::Route>& Admin::routes() {
         {"/ready", "GET", "200 when traffic should come here, else 503 with the reason", true},
         {"/live", "GET", "200 while the process works", true},
         {"/metrics", "GET", "Prometheus text, OpenMetrics when asked for", true},
-        {"/config", "GET", "the configuration in use, defaults spelled out; ?source=1 the file as it was read", false},
+        {"/config", "GET",
+         "the configuration in use, defaults spelled out; ?source=1 the file as it was read", false},
         {"/clusters", "GET", "clusters and endpoints with their load", false},
         {"/listeners", "GET", "listeners and the addresses they are bound to", false},
         {"/routes", "GET", "routes in the order in which they match", false},
@@ -296,7 +326,8 @@ const std::vector<Admin::Route>& Admin::routes() {
 
 void Admin::handle(const AdminRequest& request, bool status_only, bool may_change, const Done& done) {
     const auto& all = routes();
-    const auto route = std::find_if(all.begin(), all.end(), [&](const Route& r) { return r.path == request.path; });
+    const auto route =
+        std::find_if(all.begin(), all.end(), [&](const Route& r) { return r.path == request.path; });
     if (route == all.end() || (status_only && !route->status)) {
         AdminReply reply = help();
         if (status_only) reply = text(404, "only /ready, /live and /metrics are served here\n");
@@ -361,7 +392,8 @@ AdminReply Admin::metrics(const AdminRequest& request) const {
 AdminReply Admin::config(const AdminRequest& request) const {
     const Snapshot& snapshot = server_.snapshot();
     if (!query_value(request.query, "source").empty()) {
-        return as_html(request, {200, "application/toml", config::hide_secrets(snapshot.source, snapshot.settings), {}});
+        return as_html(
+            request, {200, "application/toml", config::hide_secrets(snapshot.source, snapshot.settings), {}});
     }
     return as_html(request, {200, "application/toml", config::to_toml(snapshot.settings), {}});
 }
@@ -374,7 +406,8 @@ AdminReply Admin::listeners() const {
             if (name == entry.settings->name) addresses.push_back(address.text());
         }
         std::int64_t open = 0;
-        for (const Gauge* g : entry.connections) open += g->value();
+        for (const Gauge* g : entry.connections)
+            open += g->value();
         out.push_back({{"name", entry.settings->name},
                        {"address", addresses.size() == 1 ? addresses[0] : addresses},
                        {"connections", open},
@@ -395,20 +428,23 @@ AdminReply Admin::route_list() const {
             if (!s.match.path_prefix.empty()) match["path_prefix"] = s.match.path_prefix;
             if (!s.match.methods.empty()) match["methods"] = s.match.methods;
             Json names = Json::array();
-            for (const auto& h : s.match.headers) names.push_back(h.name);
+            for (const auto& h : s.match.headers)
+                names.push_back(h.name);
             if (!names.empty()) match["headers"] = names;
             Json entry = {{"name", s.name}, {"listener", s.listener}, {"match", match}};
             if (s.respond) entry["respond"] = s.respond->status;
             if (s.redirect) entry["redirect"] = s.redirect->status;
             Json to = Json::array();
-            for (const auto& c : s.clusters) to.push_back({{"cluster", c.name}, {"weight", c.weight}});
+            for (const auto& c : s.clusters)
+                to.push_back({{"cluster", c.name}, {"weight", c.weight}});
             if (!to.empty()) entry["clusters"] = to;
             if (s.mirror) entry["mirror"] = {{"cluster", s.mirror->cluster}, {"percent", s.mirror->percent}};
             entry["timeout"] = to_string(s.timeout);
             std::uint64_t requests = 0;
             for (const auto& choice : route.cells) {
                 for (const RouteCells& cell : choice) {
-                    for (int code = 100; code < 600; ++code) requests += cell.requests->value(code);
+                    for (int code = 100; code < 600; ++code)
+                        requests += cell.requests->value(code);
                 }
             }
             entry["requests"] = requests;
@@ -423,7 +459,11 @@ AdminReply Admin::server_info() const {
     const Duration uptime = server_.loop().now() - server_.started_at();
     return json_reply({{"version", OUTRIDER_VERSION},
                        {"pid", ::getpid()},
-                       {"node", {{"name", s.node.name}, {"service", s.node.service}, {"address", s.node.address}, {"zone", s.node.zone}}},
+                       {"node",
+                        {{"name", s.node.name},
+                         {"service", s.node.service},
+                         {"address", s.node.address},
+                         {"zone", s.node.zone}}},
                        {"uptime_seconds", uptime / 1s},
                        {"ready", server_.not_ready_reason().empty()},
                        {"not_ready_reason", server_.not_ready_reason()},
@@ -432,9 +472,10 @@ AdminReply Admin::server_info() const {
                        {"connections", server_.connections()},
                        {"connections_by_worker", server_.connections_by_worker()},
                        {"in_flight", server_.in_flight()},
-                       {"config", {{"file", server_.config_path()},
-                                   {"generation", server_.snapshot().generation},
-                                   {"rejected", server_.rejected_configurations()}}},
+                       {"config",
+                        {{"file", server_.config_path()},
+                         {"generation", server_.snapshot().generation},
+                         {"rejected", server_.rejected_configurations()}}},
                        {"log_level", log_level()}});
 }
 
@@ -464,7 +505,8 @@ void Admin::clusters(const Done& done) const {
 
 AdminReply Admin::help() const {
     Json out = Json::array();
-    for (const Route& r : routes()) out.push_back({{"method", r.method}, {"path", r.path}, {"what", r.what}});
+    for (const Route& r : routes())
+        out.push_back({{"method", r.method}, {"path", r.path}, {"what", r.what}});
     return json_reply({{"paths", out}});
 }
 
@@ -490,7 +532,10 @@ AdminReply Admin::dashboard(const AdminRequest& request) const {
 AdminReply Admin::reload(const AdminRequest& request) {
     const bool dry_run = !query_value(request.query, "dry_run").empty();
     const ReloadResult result = server_.reload(dry_run);
-    return json_reply({{"ok", result.ok}, {"dry_run", dry_run}, {"generation", result.generation}, {"messages", result.messages}},
+    return json_reply({{"ok", result.ok},
+                       {"dry_run", dry_run},
+                       {"generation", result.generation},
+                       {"messages", result.messages}},
                       result.ok ? 200 : 422);
 }
 

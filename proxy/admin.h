@@ -34,7 +34,7 @@ struct AdminRequest {
 };
 
 class Admin {
- public:
+  public:
     explicit Admin(Server& server);
     ~Admin();
 
@@ -46,7 +46,7 @@ class Admin {
     using Done = std::function<void(AdminReply)>;
     void handle(const AdminRequest& request, bool status_only, bool may_change, const Done& done);
 
- private:
+  private:
     class Port;
     class AdminExchange;
     struct Route;

@@ -17,8 +17,9 @@ std::string endpoint_id(const std::string& ip, std::uint16_t port) {
 }  // namespace
 
 class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluster> {
- public:
-    Cluster(Discovery& owner, config::ClusterSettings settings) : owner_(&owner), settings_(std::move(settings)) {}
+  public:
+    Cluster(Discovery& owner, config::ClusterSettings settings)
+        : owner_(&owner), settings_(std::move(settings)) {}
 
     bool same_sources(const config::ClusterSettings& other) const {
         return settings_.endpoints == other.endpoints && settings_.discover == other.discover;
@@ -37,7 +38,8 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
                                 settings_.discover->kind == config::DiscoverKind::kDnsSrv});
         }
         rebuild();
-        for (std::size_t i = 0; i < sources_.size(); ++i) ask(i);
+        for (std::size_t i = 0; i < sources_.size(); ++i)
+            ask(i);
     }
 
     // Until its own sources have answered it goes on with what the cluster had under the configuration before.
@@ -54,7 +56,7 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
         return {};
     }
 
- private:
+  private:
     struct Source {
         std::string name;
         std::uint16_t port = 0;
@@ -68,7 +70,8 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
         const auto self = shared_from_this();
         Source& source = sources_[i];
         if (source.srv) {
-            owner_->resolver_->resolve_srv_addresses(source.name, [self, i](uv::Resolution<uv::ResolvedSrv> r) {
+            owner_->resolver_->resolve_srv_addresses(source.name, [self,
+                                                                   i](uv::Resolution<uv::ResolvedSrv> r) {
                 const auto* answer = std::get_if<uv::ResolvedSrv>(&r);
                 self->on_result(i, answer ? endpoints_of(*answer) : std::vector<policy::BalancerEndpoint>{},
                                 answer ? answer->ttl : Duration(0), error_of(r));
@@ -104,13 +107,15 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
         return out;
     }
 
-    void on_result(std::size_t i, std::vector<policy::BalancerEndpoint> endpoints, Duration ttl, std::string error) {
+    void on_result(std::size_t i, std::vector<policy::BalancerEndpoint> endpoints, Duration ttl,
+                   std::string error) {
         if (owner_ == nullptr) return;
         Source& source = sources_[i];
         const Instant now = owner_->loop_.now();
         const bool failed = !error.empty();
         if (failed && source.failure.empty()) log_warning("cluster {}: {}", settings_.name, error);
-        if (!failed && !source.failure.empty()) log_info("cluster {}: {} is resolved again", settings_.name, source.name);
+        if (!failed && !source.failure.empty())
+            log_info("cluster {}: {} is resolved again", settings_.name, source.name);
         source.failure = std::move(error);
         source.asked = true;
         const auto step = failed ? source.refresh.on_failure(now, owner_->random_)
@@ -130,12 +135,15 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
         auto set = std::make_shared<std::vector<EndpointAddress>>(literals_);
         for (const Source& source : sources_) {
             for (const policy::BalancerEndpoint& e : source.refresh.endpoints()) {
-                if (std::any_of(set->begin(), set->end(), [&](const EndpointAddress& a) { return a.id == e.id; })) continue;
+                if (std::any_of(set->begin(), set->end(),
+                                [&](const EndpointAddress& a) { return a.id == e.id; }))
+                    continue;
                 const std::size_t colon = e.id.rfind(':');
                 std::string ip = e.id.substr(0, colon);
                 if (ip.front() == '[') ip = ip.substr(1, ip.size() - 2);
                 const auto port = static_cast<std::uint16_t>(std::stoul(e.id.substr(colon + 1)));
-                if (auto address = uv::SocketAddress::parse(ip, port)) set->push_back({e.id, e.weight, *address});
+                if (auto address = uv::SocketAddress::parse(ip, port))
+                    set->push_back({e.id, e.weight, *address});
             }
         }
         if (!set->empty()) inherited_.reset();
@@ -156,10 +164,13 @@ Discovery::Discovery(uv::Loop& loop, OnChange on_change)
       random_(uv::random_seed()),
       resolver_(std::make_unique<uv::Resolver>(loop.raw())) {}
 
-Discovery::~Discovery() { close(); }
+Discovery::~Discovery() {
+    close();
+}
 
 void Discovery::close() {
-    for (auto& [name, cluster] : clusters_) cluster->stop();
+    for (auto& [name, cluster] : clusters_)
+        cluster->stop();
     clusters_.clear();
     if (resolver_) resolver_->close();
 }
@@ -182,17 +193,20 @@ void Discovery::configure(const std::vector<config::ClusterSettings>& clusters) 
         if (kept == next.end() || kept->second != cluster) cluster->stop();
     }
     clusters_ = std::move(next);
-    for (const auto& cluster : fresh) cluster->start();
+    for (const auto& cluster : fresh)
+        cluster->start();
 }
 
 std::unordered_map<std::string, EndpointSet> Discovery::endpoints() const {
     std::unordered_map<std::string, EndpointSet> out;
-    for (const auto& [name, cluster] : clusters_) out[name] = cluster->set();
+    for (const auto& [name, cluster] : clusters_)
+        out[name] = cluster->set();
     return out;
 }
 
 bool Discovery::settled() const {
-    return std::all_of(clusters_.begin(), clusters_.end(), [](const auto& entry) { return entry.second->settled(); });
+    return std::all_of(clusters_.begin(), clusters_.end(),
+                       [](const auto& entry) { return entry.second->settled(); });
 }
 
 std::string Discovery::failure(const std::string& cluster) const {

@@ -19,7 +19,7 @@
 namespace outrider::proxy {
 
 class Discovery {
- public:
+  public:
     using OnChange = std::function<void(const std::string& cluster, const EndpointSet& endpoints)>;
     Discovery(uv::Loop& loop, OnChange on_change);
     ~Discovery();
@@ -34,7 +34,7 @@ class Discovery {
 
     void close();
 
- private:
+  private:
     class Cluster;
     uv::Loop& loop_;
     OnChange on_change_;

@@ -23,24 +23,36 @@ std::string_view chunk_line(char (&buffer)[24], std::size_t size) {
 
 Failure failure_for(http::ClientError error) {
     switch (error) {
-        case http::ClientError::kConnectRefused: return Failure::kConnectRefused;
-        case http::ClientError::kConnectTimeout: return Failure::kConnectTimeout;
-        case http::ClientError::kReset: return Failure::kUpstreamReset;
-        case http::ClientError::kIncomplete: return Failure::kUpstreamIncomplete;
-        case http::ClientError::kProtocol: return Failure::kUpstreamProtocol;
-        case http::ClientError::kReadTimeout: return Failure::kUpstreamTimeout;
+        case http::ClientError::kConnectRefused:
+            return Failure::kConnectRefused;
+        case http::ClientError::kConnectTimeout:
+            return Failure::kConnectTimeout;
+        case http::ClientError::kReset:
+            return Failure::kUpstreamReset;
+        case http::ClientError::kIncomplete:
+            return Failure::kUpstreamIncomplete;
+        case http::ClientError::kProtocol:
+            return Failure::kUpstreamProtocol;
+        case http::ClientError::kReadTimeout:
+            return Failure::kUpstreamTimeout;
     }
     return Failure::kUpstreamReset;
 }
 
 Counter* outcome_for(const ClusterCells& cells, http::ClientError error) {
     switch (error) {
-        case http::ClientError::kConnectRefused: return cells.connect_failed;
-        case http::ClientError::kConnectTimeout: return cells.connect_timeout;
-        case http::ClientError::kReset: return cells.reset;
-        case http::ClientError::kIncomplete: return cells.incomplete;
-        case http::ClientError::kProtocol: return cells.protocol_error;
-        case http::ClientError::kReadTimeout: return cells.timeout;
+        case http::ClientError::kConnectRefused:
+            return cells.connect_failed;
+        case http::ClientError::kConnectTimeout:
+            return cells.connect_timeout;
+        case http::ClientError::kReset:
+            return cells.reset;
+        case http::ClientError::kIncomplete:
+            return cells.incomplete;
+        case http::ClientError::kProtocol:
+            return cells.protocol_error;
+        case http::ClientError::kReadTimeout:
+            return cells.timeout;
     }
     return cells.reset;
 }
@@ -93,16 +105,18 @@ void Exchange::on_request() {
 void Exchange::choose_cluster() {
     choice_ = route_->pick ? static_cast<std::uint32_t>(route_->pick->draw(worker_.random())) : 0;
     cluster_ = snapshot_->clusters[route_->clusters[choice_]];
-    if (const auto& key = cluster_->settings().hash_key) key_hash_ = request_hash(*key, request(), context_.peer_ip);
+    if (const auto& key = cluster_->settings().hash_key)
+        key_hash_ = request_hash(*key, request(), context_.peer_ip);
     if (route_->mirror && worker_.random().unit() * 100 < route_->settings->mirror->percent) {
-        std::string head(http::HeadWriter::bound(request()) + context_.request_fields.bytes() + context_.target.size() +
-                             context_.authority.size() + 256,
+        std::string head(http::HeadWriter::bound(request()) + context_.request_fields.bytes() +
+                             context_.target.size() + context_.authority.size() + 256,
                          '\0');
         http::HeadWriter writer(head.data());
         write_upstream_head(writer);
         head.resize(writer.size());
-        mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
-                                request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
+        mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_,
+                                std::move(head), request().method == http::Method::kHead,
+                                request().framing == http::Framing::kChunked);
         if (mirror_ != nullptr && request_complete()) {
             mirror_->finish();
             mirror_ = nullptr;
@@ -129,7 +143,9 @@ void Exchange::start_attempt(bool fresh) {
     if (upstream_->connected()) send_request();
 }
 
-void Exchange::on_connected() { send_request(); }
+void Exchange::on_connected() {
+    send_request();
+}
 
 void Exchange::write_upstream_head(http::HeadWriter& head) {
     const http::RequestHead& in = request();
@@ -140,10 +156,12 @@ void Exchange::write_upstream_head(http::HeadWriter& head) {
     head.text(context_.authority.empty() ? std::string_view(endpoint_id_for_host()) : context_.authority);
     head.text("\r\n");
     head.fields(in);
-    for (const http::Field& f : context_.request_fields.all()) head.field(f.name, f.value);
+    for (const http::Field& f : context_.request_fields.all())
+        head.field(f.name, f.value);
     if (in.framing == http::Framing::kChunked) {
         head.text("Transfer-Encoding: chunked\r\n");
-    } else if (in.framing == http::Framing::kLength || (in.framing == http::Framing::kNone && has_empty_body())) {
+    } else if (in.framing == http::Framing::kLength ||
+               (in.framing == http::Framing::kNone && has_empty_body())) {
         head.text("Content-Length: ");
         head.number(in.content_length);
         head.text("\r\n");
@@ -171,8 +189,9 @@ std::string_view Exchange::endpoint_id_for_host() const {
 
 void Exchange::send_request() {
     head_sent_ = true;
-    http::HeadWriter head(upstream_->reserve(http::HeadWriter::bound(request()) + context_.request_fields.bytes() +
-                                             context_.target.size() + context_.authority.size() + 256));
+    http::HeadWriter head(upstream_->reserve(http::HeadWriter::bound(request()) +
+                                             context_.request_fields.bytes() + context_.target.size() +
+                                             context_.authority.size() + 256));
     write_upstream_head(head);
     upstream_->commit(head.size());
     upstream_->request_begun();
@@ -192,11 +211,13 @@ void Exchange::on_request_body(std::span<const std::string_view> slices) {
     if (mirror_ != nullptr) mirror_->body(slices);
     if (upstream_ == nullptr) return;  // already answered
     if (tunnel()) {
-        for (const std::string_view s : slices) upstream_->write_stable(s);
+        for (const std::string_view s : slices)
+            upstream_->write_stable(s);
         return;
     }
     if (!head_sent_) {
-        for (const std::string_view s : slices) held_body_.append(s);
+        for (const std::string_view s : slices)
+            held_body_.append(s);
         pause_request();
         return;
     }
@@ -206,14 +227,16 @@ void Exchange::on_request_body(std::span<const std::string_view> slices) {
 // `stable`: the slices outlive the current event.
 void Exchange::write_upstream_body(std::span<const std::string_view> slices, bool stable) {
     std::size_t total = 0;
-    for (const std::string_view s : slices) total += s.size();
+    for (const std::string_view s : slices)
+        total += s.size();
     if (total == 0) return;
     const bool chunked = request().framing == http::Framing::kChunked;
     if (chunked) {
         char line[24];
         upstream_->write_copy(chunk_line(line, total));
     }
-    for (const std::string_view s : slices) stable ? upstream_->write_stable(s) : upstream_->write_copy(s);
+    for (const std::string_view s : slices)
+        stable ? upstream_->write_stable(s) : upstream_->write_copy(s);
     if (chunked) upstream_->write_copy("\r\n");
 }
 
@@ -229,7 +252,8 @@ void Exchange::on_request_end(std::span<const http::Field> trailers) {
     }
     if (!head_sent_) {
         held_trailers_.assign(trailers.begin(), trailers.end());
-        for (http::Field& f : held_trailers_) f = {arena_.copy(f.name), arena_.copy(f.value)};
+        for (http::Field& f : held_trailers_)
+            f = {arena_.copy(f.name), arena_.copy(f.value)};
         return;
     }
     finish_upstream_request(trailers);
@@ -254,8 +278,12 @@ std::size_t Exchange::request_room() {
     return upstream_ != nullptr && head_sent_ ? upstream_->read_limit_for_sink() : uv::TcpStream::kRead;
 }
 
-void Exchange::on_request_blocked() { pause_request(); }
-void Exchange::on_request_drained() { resume_request(); }
+void Exchange::on_request_blocked() {
+    pause_request();
+}
+void Exchange::on_request_drained() {
+    resume_request();
+}
 
 // ---- the response -----------------------------------------------------------------------------------------------------
 
@@ -272,9 +300,11 @@ void Exchange::on_response_head(http::ResponseHead& head) {
                       : head.framing == http::Framing::kNone ? Body::kNone
                                                              : Body::kUnknown;
     start_response(head.status, head.reason(), body, head.content_length,
-                   http::HeadWriter::bound(head) + context_.response_fields.bytes(), [&](http::HeadWriter& out) {
+                   http::HeadWriter::bound(head) + context_.response_fields.bytes(),
+                   [&](http::HeadWriter& out) {
                        out.fields(head);
-                       for (const http::Field& f : context_.response_fields.all()) out.field(f.name, f.value);
+                       for (const http::Field& f : context_.response_fields.all())
+                           out.field(f.name, f.value);
                    });
     context_.response = nullptr;  // its memory is the parser's
 }
@@ -291,10 +321,12 @@ void Exchange::open_tunnel(http::ResponseHead& head) {
     context_.response = &head;
     context_.status = 101;
     worker_.chain().on_response(context_);
-    start_response(101, head.reason(), Body::kNone, 0, http::HeadWriter::bound(head) + context_.response_fields.bytes() + 64,
+    start_response(101, head.reason(), Body::kNone, 0,
+                   http::HeadWriter::bound(head) + context_.response_fields.bytes() + 64,
                    [&](http::HeadWriter& out) {
                        out.fields(head);
-                       for (const http::Field& f : context_.response_fields.all()) out.field(f.name, f.value);
+                       for (const http::Field& f : context_.response_fields.all())
+                           out.field(f.name, f.value);
                        for (const http::FieldRef& f : head.all()) {
                            if (f.id == http::FieldId::kUpgrade) out.field("Upgrade", head.value(f));
                        }
@@ -342,8 +374,8 @@ bool Exchange::may_try_again(const http::ClientFailure& failure) const {
     // A kept connection that the upstream closed while the request was under way: the one case in which a request is
     // repeated without being asked, once, and only when repeating is harmless (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
     return failure.error == http::ClientError::kReset && failure.reused && attempts_ == 1 &&
-           http::is_idempotent(request().method) && request().framing == http::Framing::kNone && !request().upgrade &&
-           !response_started();
+           http::is_idempotent(request().method) && request().framing == http::Framing::kNone &&
+           !request().upgrade && !response_started();
 }
 
 void Exchange::on_failed(const http::ClientFailure& failure) {
@@ -432,9 +464,10 @@ void Exchange::send_own(int status, std::string_view body) {
     context_.response = nullptr;
     context_.status = status;
     worker_.chain().on_response(context_);
-    start_response(status, http::reason_phrase(status), Body::kLength, body.size(), context_.response_fields.bytes(),
-                   [&](http::HeadWriter& out) {
-                       for (const http::Field& f : context_.response_fields.all()) out.field(f.name, f.value);
+    start_response(status, http::reason_phrase(status), Body::kLength, body.size(),
+                   context_.response_fields.bytes(), [&](http::HeadWriter& out) {
+                       for (const http::Field& f : context_.response_fields.all())
+                           out.field(f.name, f.value);
                    });
     write_body({&body, 1}, false);
     finish();

@@ -26,7 +26,7 @@ class Mirror;
 struct WorkerSnapshot;
 
 class Exchange final : public http::ServerExchange, private http::ClientHandler, private Timer {
- public:
+  public:
     explicit Exchange(Worker& worker) : worker_(worker) {}
 
     // `listener` is of `snapshot`.
@@ -36,7 +36,7 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
 
     Exchange* next_free = nullptr;
 
- private:
+  private:
     // The client's side.
     void on_request() override;
     void on_request_body(std::span<const std::string_view> slices) override;
@@ -91,7 +91,7 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
     Ref<Endpoint> endpoint_;
     PooledConnection* upstream_ = nullptr;
     Mirror* mirror_ = nullptr;  // while the request is being sent
-    std::string held_body_;  // body bytes that came before the upstream was connected
+    std::string held_body_;     // body bytes that came before the upstream was connected
     std::vector<http::Field> held_trailers_;
     Instant attempt_began_{};
     Duration upstream_time_{-1};  // until the response's head

@@ -11,7 +11,8 @@ void Mirrors::give_up_all() {
     }
 }
 
-Mirror::Mirror(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint, bool chunked)
+Mirror::Mirror(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint,
+               bool chunked)
     : mirrors_(mirrors), next_(mirrors.first_), cluster_(cluster), endpoint_(endpoint), chunked_(chunked) {
     if (next_ != nullptr) next_->previous_ = this;
     mirrors.first_ = this;
@@ -24,8 +25,8 @@ Mirror::~Mirror() {
     --mirrors_.count_;
 }
 
-Mirror* Mirror::start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash, std::string head,
-                      bool head_method, bool chunked) {
+Mirror* Mirror::start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash,
+                      std::string head, bool head_method, bool chunked) {
     const Ref<Endpoint> endpoint = cluster->pick(hash);
     if (!endpoint) return nullptr;
     if (mirrors.full()) {
@@ -64,7 +65,8 @@ void Mirror::write(std::string_view data) {
 
 void Mirror::body(std::span<const std::string_view> slices) {
     std::size_t total = 0;
-    for (const std::string_view s : slices) total += s.size();
+    for (const std::string_view s : slices)
+        total += s.size();
     if (total == 0) return;
     if (chunked_) {
         char line[20];
@@ -73,7 +75,8 @@ void Mirror::body(std::span<const std::string_view> slices) {
         *end++ = '\n';
         write({line, static_cast<std::size_t>(end - line)});
     }
-    for (const std::string_view s : slices) write(s);
+    for (const std::string_view s : slices)
+        write(s);
     if (chunked_) write("\r\n");
 }
 

@@ -14,14 +14,14 @@ class Mirror;
 
 // A worker's copies that are under way: how many there may be, and what must end with the worker.
 class Mirrors {
- public:
+  public:
     // A shadow that hangs holds a connection for each copy; above this copies are left out and counted as canceled.
     static constexpr std::uint32_t kMax = 256;
     bool full() const { return count_ >= kMax; }
     // Gives up those whose exchange is over. Exchanges end first.
     void give_up_all();
 
- private:
+  private:
     friend class Mirror;
     Mirror* first_ = nullptr;
     std::uint32_t count_ = 0;
@@ -29,20 +29,20 @@ class Mirrors {
 
 // Lives on its own after finish(): the client's exchange may end long before.
 class Mirror final : private http::ClientHandler {
- public:
+  public:
     // What the shadow does not take at once is held up to this; a shadow that is further behind is given up.
     static constexpr std::size_t kHeldMax = 64 * 1024;
 
     // Starts sending; null when the cluster has no endpoint or `mirrors` are full. The caller owns it until finish() or drop().
-    static Mirror* start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash, std::string head, bool head_method,
-                         bool chunked);
+    static Mirror* start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash,
+                         std::string head, bool head_method, bool chunked);
     void body(std::span<const std::string_view> slices);
     // The request is complete: the mirror deletes itself when the shadow has answered or failed.
     void finish();
     // The request broke off.
     void drop();
 
- private:
+  private:
     friend class Mirrors;
     Mirror(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint, bool chunked);
     ~Mirror();

@@ -13,17 +13,21 @@ Problem problem_for(Failure failure) {
     switch (failure) {
         case Failure::kNoRoute:
             return {404, "destination_not_found", "No route matches this request.", Flag::kNR};
-        case Failure::kBadRequest: return {400, "http_request_error", "The request is not valid HTTP.", Flag::kDPE};
+        case Failure::kBadRequest:
+            return {400, "http_request_error", "The request is not valid HTTP.", Flag::kDPE};
         case Failure::kConnectMethod:
             return {501, "http_request_error", "CONNECT is not served here.", Flag::kDPE};
         case Failure::kNoEndpoint:
-            return {503, "destination_unavailable", "The cluster has no endpoint to send this to.", Flag::kUH, true};
+            return {503, "destination_unavailable", "The cluster has no endpoint to send this to.", Flag::kUH,
+                    true};
         case Failure::kConnectRefused:
             return {502, "connection_refused", "The upstream refused the connection.", Flag::kUF};
         case Failure::kConnectTimeout:
-            return {504, "connection_timeout", "The upstream did not accept the connection in time.", Flag::kUF};
+            return {504, "connection_timeout", "The upstream did not accept the connection in time.",
+                    Flag::kUF};
         case Failure::kUpstreamReset:
-            return {502, "connection_terminated", "The upstream closed the connection before answering.", Flag::kUC};
+            return {502, "connection_terminated", "The upstream closed the connection before answering.",
+                    Flag::kUC};
         case Failure::kUpstreamIncomplete:
             return {502, "http_response_incomplete", "The upstream's answer broke off.", Flag::kUC};
         case Failure::kUpstreamProtocol:
@@ -31,7 +35,8 @@ Problem problem_for(Failure failure) {
         case Failure::kUpstreamTimeout:
             return {504, "connection_read_timeout", "The upstream did not answer in time.", Flag::kUT};
         case Failure::kRouteTimeout:
-            return {504, "http_response_timeout", "The exchange did not end within the route's timeout.", Flag::kUT};
+            return {504, "http_response_timeout", "The exchange did not end within the route's timeout.",
+                    Flag::kUT};
         case Failure::kTooManyConnections:
             return {503, "connection_limit_reached", "Too many connections.", Flag::kOM, true};
         case Failure::kLoop:
@@ -71,9 +76,10 @@ void append_sf_string(std::string& out, std::string_view s) {
 std::string proxy_status(std::string_view node, std::string_view error, std::string_view details) {
     std::string out;
     const auto alpha = [](char c) { return ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z'; };
-    const bool token = !node.empty() && alpha(node.front()) && std::all_of(node.begin(), node.end(), [&](char c) {
-        return alpha(c) || ascii_digit(c) || c == '-' || c == '.' || c == '_';
-    });
+    const bool token =
+        !node.empty() && alpha(node.front()) && std::all_of(node.begin(), node.end(), [&](char c) {
+            return alpha(c) || ascii_digit(c) || c == '-' || c == '.' || c == '_';
+        });
     if (token) {
         out += node;
     } else {

@@ -11,16 +11,16 @@ namespace outrider::proxy {
 
 enum class Failure : std::uint8_t {
     kNoRoute,
-    kBadRequest,        // status and reason come from the parser
-    kConnectMethod,     // CONNECT is not served
-    kNoEndpoint,        // the cluster has none
+    kBadRequest,     // status and reason come from the parser
+    kConnectMethod,  // CONNECT is not served
+    kNoEndpoint,     // the cluster has none
     kConnectRefused,
     kConnectTimeout,
-    kUpstreamReset,     // closed before a response
+    kUpstreamReset,  // closed before a response
     kUpstreamIncomplete,
     kUpstreamProtocol,
-    kUpstreamTimeout,   // no byte for read_timeout
-    kRouteTimeout,      // the whole exchange took too long
+    kUpstreamTimeout,  // no byte for read_timeout
+    kRouteTimeout,     // the whole exchange took too long
     kTooManyConnections,
     kLoop,
 };

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <map>
+
 #include <unistd.h>
 
 #include "base/log.h"
@@ -19,13 +20,16 @@ using namespace std::chrono_literals;
 
 constexpr Duration kDrainPoll = 50ms;
 
-std::string listener_key(const config::ListenerSettings& l) { return l.name + " " + config::to_string(l.listen); }
+std::string listener_key(const config::ListenerSettings& l) {
+    return l.name + " " + config::to_string(l.listen);
+}
 
 // What a running process cannot change.
 std::vector<std::string> needs_restart(const config::Settings& now, const config::Settings& next) {
     std::vector<std::string> out;
     const auto note = [&](bool differs, const char* key) {
-        if (differs) out.push_back(std::string("warning: ") + key + " changed; it takes effect at the next start");
+        if (differs)
+            out.push_back(std::string("warning: ") + key + " changed; it takes effect at the next start");
     };
     note(now.runtime.workers != next.runtime.workers, "runtime.workers");
     note(now.admin != next.admin, "admin");
@@ -63,29 +67,38 @@ std::vector<std::string> Server::start() {
     placement_ = std::make_unique<Placement>(workers);
     std::vector<Worker*> peers;
     for (unsigned i = 0; i < workers; ++i) {
-        workers_.push_back(std::make_unique<Worker>(i, *placement_, access_log_ ? &access_log_->worker(i) : nullptr));
+        workers_.push_back(
+            std::make_unique<Worker>(i, *placement_, access_log_ ? &access_log_->worker(i) : nullptr));
         peers.push_back(workers_.back().get());
     }
-    for (auto& worker : workers_) worker->set_peers(peers);
+    for (auto& worker : workers_)
+        worker->set_peers(peers);
     std::vector<std::pair<std::string, std::vector<int>>> opened;
     if (auto ok = open_listeners(settings, opened); !ok) return {ok.error()};
-    discovery_ = std::make_unique<Discovery>(loop_, [this](const std::string& cluster, const EndpointSet& set) {
-        for (auto& worker : workers_) worker->publish_endpoints(cluster, set);
-    });
+    discovery_ =
+        std::make_unique<Discovery>(loop_, [this](const std::string& cluster, const EndpointSet& set) {
+            for (auto& worker : workers_)
+                worker->publish_endpoints(cluster, set);
+        });
     admin_ = std::make_unique<Admin>(*this);
     if (auto ok = admin_->listen(settings.admin); !ok) return {ok.error()};
     register_metrics();
     started_with_ = settings;
     const std::uint64_t generation = ++generation_;
-    for (auto& worker : workers_) worker->start();
-    activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), generation, *metrics_, workers));
+    for (auto& worker : workers_)
+        worker->start();
+    activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), generation, *metrics_,
+                            workers));
     for (auto& [name, fds] : opened) {
-        for (std::size_t i = 0; i < fds.size(); ++i) workers_[i]->listen(name, fds[i]);
+        for (std::size_t i = 0; i < fds.size(); ++i)
+            workers_[i]->listen(name, fds[i]);
     }
     signals_ = std::make_unique<uv::Signals>(
         loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1}, [this](int s) { on_signal(s); });
-    for (const auto& [name, address] : bound_) log_info("listener {} on {}", name, address.text());
-    log_info("outrider {} serves with {} workers, admin on {}", OUTRIDER_VERSION, workers, admin_->address_text());
+    for (const auto& [name, address] : bound_)
+        log_info("listener {} on {}", name, address.text());
+    log_info("outrider {} serves with {} workers, admin on {}", OUTRIDER_VERSION, workers,
+             admin_->address_text());
     return {};
 }
 
@@ -102,7 +115,8 @@ Result<void> Server::open_access_log(const config::LogSettings& settings) {
 }
 
 // `ask_first`: is the port free? Not asked for one that this process listens on already, under another name.
-Result<std::vector<int>> Server::open_sockets(const config::ListenerSettings& listener, bool ask_first) const {
+Result<std::vector<int>> Server::open_sockets(const config::ListenerSettings& listener,
+                                              bool ask_first) const {
     const std::string host = listener.listen.host == "localhost" ? "127.0.0.1" : listener.listen.host;
     auto address = uv::SocketAddress::parse(host, listener.listen.port);
     if (!address) return Error{"listener " + listener.name + ": " + address.error()};
@@ -111,7 +125,8 @@ Result<std::vector<int>> Server::open_sockets(const config::ListenerSettings& li
         // The first socket of several asks whether the port is free; port 0 is settled by it for all.
         auto fd = uv::open_listening_socket(*address, true, ask_first && i == 0);
         if (!fd) {
-            for (const int open : fds) ::close(open);
+            for (const int open : fds)
+                ::close(open);
             return Error{"listener " + listener.name + ": " + fd.error()};
         }
         fds.push_back(*fd);
@@ -126,16 +141,19 @@ Result<void> Server::open_listeners(const config::Settings& next,
     for (const auto& listener : next.listeners) {
         bool known = false;
         if (snapshot_) {
-            for (const auto& have : snapshot_->settings.listeners) known |= listener_key(have) == listener_key(listener);
+            for (const auto& have : snapshot_->settings.listeners)
+                known |= listener_key(have) == listener_key(listener);
         }
         if (known) continue;
         const auto wanted = uv::SocketAddress::parse(listener.listen.host, listener.listen.port);
         bool ours = false;
-        for (const auto& [name, address] : bound_) ours |= wanted && address.text() == wanted->text();
+        for (const auto& [name, address] : bound_)
+            ours |= wanted && address.text() == wanted->text();
         auto fds = open_sockets(listener, !ours);
         if (!fds) {
             for (auto& [name, open] : opened) {
-                for (const int fd : open) ::close(fd);
+                for (const int fd : open)
+                    ::close(fd);
             }
             opened.clear();
             return Error{fds.error()};
@@ -151,14 +169,17 @@ void Server::activate(std::shared_ptr<const Snapshot> snapshot) {
     placement_->max.store(snapshot_->settings.runtime.max_connections, std::memory_order_relaxed);
     discovery_->configure(snapshot_->settings.clusters);
     const auto endpoints = discovery_->endpoints();
-    for (auto& worker : workers_) worker->publish(snapshot_, endpoints);
+    for (auto& worker : workers_)
+        worker->publish(snapshot_, endpoints);
 }
 
 void Server::register_metrics() {
     metrics_->collect(collect_process_metrics);
     metrics_->collect([this](Samples& s) {
-        s.gauge("config_generation", "Generation of the configuration in use.", static_cast<double>(snapshot_->generation));
-        s.counter("config_rejected_total", "Configurations refused at a reload.", static_cast<double>(rejected_));
+        s.gauge("config_generation", "Generation of the configuration in use.",
+                static_cast<double>(snapshot_->generation));
+        s.counter("config_rejected_total", "Configurations refused at a reload.",
+                  static_cast<double>(rejected_));
         s.gauge("build_info", "Always 1; the labels say what runs.", 1, {{"version", OUTRIDER_VERSION}});
         s.gauge("ready", "1 while /ready answers 200.", not_ready_reason().empty() ? 1 : 0);
         if (access_log_) {
@@ -173,7 +194,8 @@ int Server::run() {
     signals_.reset();
     admin_.reset();
     discovery_.reset();
-    for (auto& worker : workers_) worker->join();
+    for (auto& worker : workers_)
+        worker->join();
     if (access_log_) access_log_->stop();
     workers_.clear();
     return exit_code_;
@@ -189,7 +211,8 @@ ReloadResult Server::reload(bool dry_run) {
         return result;
     }
     config::LoadResult loaded = config::load_file(config_path_);
-    for (const auto& d : loaded.diagnostics) result.messages.push_back(config::to_string(d));
+    for (const auto& d : loaded.diagnostics)
+        result.messages.push_back(config::to_string(d));
     std::vector<std::pair<std::string, std::vector<int>>> opened;
     if (loaded.settings && !dry_run) {
         const auto bound_before = bound_;
@@ -202,30 +225,37 @@ ReloadResult Server::reload(bool dry_run) {
     if (!loaded.settings) {
         if (!dry_run) {
             ++rejected_;
-            for (const std::string& m : result.messages) log_error("reload refused: {}", m);
+            for (const std::string& m : result.messages)
+                log_error("reload refused: {}", m);
         }
         return result;
     }
     result.ok = true;
-    for (std::string& m : needs_restart(started_with_, *loaded.settings)) result.messages.push_back(std::move(m));
+    for (std::string& m : needs_restart(started_with_, *loaded.settings))
+        result.messages.push_back(std::move(m));
     if (dry_run) return result;
-    for (const std::string& m : result.messages) log_warning("reload: {}", m);
+    for (const std::string& m : result.messages)
+        log_warning("reload: {}", m);
     const auto previous = snapshot_;
     (void)set_log_level(loaded.settings->log.level);
     activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), ++generation_, *metrics_,
                             worker_count()));
     for (const auto& had : previous->settings.listeners) {
         bool stays = false;
-        for (const auto& has : snapshot_->settings.listeners) stays |= listener_key(has) == listener_key(had);
+        for (const auto& has : snapshot_->settings.listeners)
+            stays |= listener_key(has) == listener_key(had);
         if (stays) continue;
         const auto address = uv::SocketAddress::parse(had.listen.host, had.listen.port);
         std::erase_if(bound_, [&](const auto& b) {
-            return b.first == had.name && (!address || had.listen.port == 0 || b.second.text() == address->text());
+            return b.first == had.name &&
+                   (!address || had.listen.port == 0 || b.second.text() == address->text());
         });
-        for (auto& worker : workers_) worker->unlisten(had.name);
+        for (auto& worker : workers_)
+            worker->unlisten(had.name);
     }
     for (auto& [name, fds] : opened) {
-        for (std::size_t i = 0; i < fds.size(); ++i) workers_[i]->listen(name, fds[i]);
+        for (std::size_t i = 0; i < fds.size(); ++i)
+            workers_[i]->listen(name, fds[i]);
     }
     result.generation = snapshot_->generation;
     log_info("configuration generation {} is in use", result.generation);
@@ -236,7 +266,9 @@ ReloadResult Server::reload(bool dry_run) {
 
 void Server::on_signal(int signum) {
     switch (signum) {
-        case SIGHUP: reload(false); break;
+        case SIGHUP:
+            reload(false);
+            break;
         case SIGUSR1:
             if (access_log_) {
                 if (auto reopened = access_log_->reopen(); !reopened) log_error("{}", reopened.error());
@@ -247,7 +279,9 @@ void Server::on_signal(int signum) {
             sigterm_seen_ ? shutdown_now() : begin_drain();
             sigterm_seen_ = true;
             break;
-        default: shutdown_now(); break;
+        default:
+            shutdown_now();
+            break;
     }
 }
 
@@ -271,7 +305,8 @@ void Server::close_listeners() {
     if (listeners_closed_ || finishing_) return;
     listeners_closed_ = true;
     drain_until_ = loop_.now() + snapshot_->settings.drain.timeout;
-    for (auto& worker : workers_) worker->drain();
+    for (auto& worker : workers_)
+        worker->drain();
     loop_.after(kDrainPoll, [this] { check_drained(); });
 }
 
@@ -281,7 +316,8 @@ void Server::check_drained() {
         log_info("drained");
         finish();
     } else if (loop_.now() >= drain_until_) {
-        log_warning("drain.timeout is over with {} connections open, {} exchanges in flight", connections(), in_flight());
+        log_warning("drain.timeout is over with {} connections open, {} exchanges in flight", connections(),
+                    in_flight());
         finish();
     } else {
         loop_.after(kDrainPoll, [this] { check_drained(); });
@@ -314,13 +350,15 @@ void Server::finish() {
 
 std::vector<std::int64_t> Server::connections_by_worker() const {
     std::vector<std::int64_t> out;
-    for (const auto& worker : workers_) out.push_back(worker->connections());
+    for (const auto& worker : workers_)
+        out.push_back(worker->connections());
     return out;
 }
 
 std::int64_t Server::in_flight() const {
     std::int64_t sum = 0;
-    for (const auto& worker : workers_) sum += worker->in_flight();
+    for (const auto& worker : workers_)
+        sum += worker->in_flight();
     return sum;
 }
 
@@ -330,7 +368,8 @@ void Server::collect_clusters(std::function<void(std::vector<ClusterReport>)> do
     auto finished = std::make_shared<std::function<void(std::vector<ClusterReport>)>>(std::move(done));
     const auto add = [sum](const std::vector<ClusterReport>& part) {
         for (const ClusterReport& cluster : part) {
-            auto known = std::find_if(sum->begin(), sum->end(), [&](const auto& c) { return c.name == cluster.name; });
+            auto known =
+                std::find_if(sum->begin(), sum->end(), [&](const auto& c) { return c.name == cluster.name; });
             if (known == sum->end()) {
                 sum->push_back(cluster);
                 continue;

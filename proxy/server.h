@@ -28,7 +28,7 @@ struct ReloadResult {
 };
 
 class Server {
- public:
+  public:
     explicit Server(std::string config_path);
     ~Server();
 
@@ -62,10 +62,11 @@ class Server {
     // Listener name and the address it is bound to.
     const std::vector<std::pair<std::string, uv::SocketAddress>>& bound() const { return bound_; }
 
- private:
+  private:
     Result<void> open_access_log(const config::LogSettings& settings);
     Result<std::vector<int>> open_sockets(const config::ListenerSettings& listener, bool ask_first) const;
-    Result<void> open_listeners(const config::Settings& next, std::vector<std::pair<std::string, std::vector<int>>>& opened);
+    Result<void> open_listeners(const config::Settings& next,
+                                std::vector<std::pair<std::string, std::vector<int>>>& opened);
     void activate(std::shared_ptr<const Snapshot> snapshot);
     void register_metrics();
     void on_signal(int signum);

@@ -15,22 +15,25 @@ std::vector<RouteCells> route_cells(Registry& metrics, unsigned workers, const s
                                        {"listener", "route", "cluster"});
     std::vector<RouteCells> cells;
     for (unsigned w = 0; w < workers; ++w) {
-        cells.push_back({&requests.at({listener, route, cluster}, w), &duration.at({listener, route, cluster}, w)});
+        cells.push_back(
+            {&requests.at({listener, route, cluster}, w), &duration.at({listener, route, cluster}, w)});
     }
     return cells;
 }
 
 std::vector<ClusterCells> cluster_cells(Registry& metrics, unsigned workers, const std::string& cluster) {
-    auto& attempts = metrics.counter("upstream_attempts_total", "Attempts on an upstream endpoint, by outcome.",
-                                     {"cluster", "outcome"});
+    auto& attempts = metrics.counter("upstream_attempts_total",
+                                     "Attempts on an upstream endpoint, by outcome.", {"cluster", "outcome"});
     auto& connections = metrics.gauge("upstream_connections", "Open upstream connections.", {"cluster"});
-    auto& in_flight = metrics.gauge("upstream_in_flight", "Attempts that await their response's end.", {"cluster"});
+    auto& in_flight =
+        metrics.gauge("upstream_in_flight", "Attempts that await their response's end.", {"cluster"});
     std::vector<ClusterCells> cells;
     for (unsigned w = 0; w < workers; ++w) {
         const auto outcome = [&](std::string_view name) { return &attempts.at({cluster, name}, w); };
-        cells.push_back({outcome("success"), outcome("connect_failed"), outcome("connect_timeout"), outcome("reset"),
-                         outcome("incomplete"), outcome("protocol_error"), outcome("timeout"), outcome("canceled"),
-                         &connections.at({cluster}, w), &in_flight.at({cluster}, w)});
+        cells.push_back({outcome("success"), outcome("connect_failed"), outcome("connect_timeout"),
+                         outcome("reset"), outcome("incomplete"), outcome("protocol_error"),
+                         outcome("timeout"), outcome("canceled"), &connections.at({cluster}, w),
+                         &in_flight.at({cluster}, w)});
     }
     return cells;
 }
@@ -70,7 +73,8 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
         weights.push_back(choice.weight);
     }
     if (entry.clusters.size() > 1) entry.pick = std::make_unique<policy::WeightedPick>(weights);
-    if (entry.clusters.empty()) entry.cells.push_back(route_cells(metrics, workers, listener.name, route.name, ""));
+    if (entry.clusters.empty())
+        entry.cells.push_back(route_cells(metrics, workers, listener.name, route.name, ""));
     if (route.mirror) entry.mirror = cluster_index(snapshot, route.mirror->cluster);
     return entry;
 }
@@ -85,7 +89,8 @@ const ListenerEntry* Snapshot::listener(const std::string& name) const {
 }
 
 std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::string source,
-                                               std::uint64_t generation, Registry& metrics, unsigned workers) {
+                                               std::uint64_t generation, Registry& metrics,
+                                               unsigned workers) {
     auto snapshot = std::make_shared<Snapshot>();
     snapshot->generation = generation;
     snapshot->settings = std::move(settings);
@@ -93,13 +98,15 @@ std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::s
     for (const auto& cluster : snapshot->settings.clusters) {
         snapshot->clusters.push_back({&cluster, cluster_cells(metrics, workers, cluster.name)});
     }
-    auto& connections = metrics.gauge("http_downstream_connections", "Open client connections.", {"listener"});
+    auto& connections =
+        metrics.gauge("http_downstream_connections", "Open client connections.", {"listener"});
     for (const auto& listener : snapshot->settings.listeners) {
         ListenerEntry entry;
         entry.settings = &listener;
         entry.limits = limits_of(listener);
         entry.unrouted = route_cells(metrics, workers, listener.name, "", "");
-        for (unsigned w = 0; w < workers; ++w) entry.connections.push_back(&connections.at({listener.name}, w));
+        for (unsigned w = 0; w < workers; ++w)
+            entry.connections.push_back(&connections.at({listener.name}, w));
         for (const auto& route : snapshot->settings.routes) {
             if (route.listener != listener.name) continue;
             entry.routes.push_back(build_route(*snapshot, route, listener, metrics, workers));

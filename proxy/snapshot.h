@@ -22,14 +22,14 @@ struct RouteCells {
     Histogram* duration = nullptr;
 };
 struct ClusterCells {
-    Counter* success = nullptr;        // outcome="success": a whole response, whatever its status
+    Counter* success = nullptr;  // outcome="success": a whole response, whatever its status
     Counter* connect_failed = nullptr;
     Counter* connect_timeout = nullptr;
     Counter* reset = nullptr;
     Counter* incomplete = nullptr;
     Counter* protocol_error = nullptr;
     Counter* timeout = nullptr;
-    Counter* canceled = nullptr;       // the client went away, or the route's time was over
+    Counter* canceled = nullptr;  // the client went away, or the route's time was over
     Gauge* connections = nullptr;
     Gauge* in_flight = nullptr;
 };
@@ -37,7 +37,8 @@ struct ClusterCells {
 struct RouteEntry {
     const config::RouteSettings* settings = nullptr;
     const config::ListenerSettings* listener = nullptr;
-    std::vector<std::uint32_t> clusters;     // indices into Snapshot::clusters, in the order of settings->clusters
+    std::vector<std::uint32_t>
+        clusters;  // indices into Snapshot::clusters, in the order of settings->clusters
     std::unique_ptr<policy::WeightedPick> pick;  // when there are several
     std::vector<std::vector<RouteCells>> cells;  // [choice][worker]; one choice for routes without a cluster
     std::optional<std::uint32_t> mirror;
@@ -46,7 +47,7 @@ struct RouteEntry {
 struct ListenerEntry {
     const config::ListenerSettings* settings = nullptr;
     http::ServerLimits limits;
-    std::vector<RouteEntry> routes;  // in file order
+    std::vector<RouteEntry> routes;    // in file order
     std::vector<RouteCells> unrouted;  // per worker: no route matched, or no valid request
     std::vector<Gauge*> connections;   // per worker
 };

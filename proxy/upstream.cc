@@ -12,10 +12,14 @@ constexpr std::uint32_t kResponseFieldsMax = 1000;
 
 policy::BalancerKind kind_of(config::Balance balance) {
     switch (balance) {
-        case config::Balance::kRoundRobin: return policy::BalancerKind::kRoundRobin;
-        case config::Balance::kLeastRequest: return policy::BalancerKind::kLeastRequest;
-        case config::Balance::kRingHash: return policy::BalancerKind::kRingHash;
-        case config::Balance::kMaglev: return policy::BalancerKind::kMaglev;
+        case config::Balance::kRoundRobin:
+            return policy::BalancerKind::kRoundRobin;
+        case config::Balance::kLeastRequest:
+            return policy::BalancerKind::kLeastRequest;
+        case config::Balance::kRingHash:
+            return policy::BalancerKind::kRingHash;
+        case config::Balance::kMaglev:
+            return policy::BalancerKind::kMaglev;
     }
     return policy::BalancerKind::kLeastRequest;
 }
@@ -59,14 +63,16 @@ void WorkerCluster::set_endpoints(const EndpointSet& set) {
     for (const Ref<Endpoint>& gone : old) {
         if (!gone) continue;
         gone->index = Endpoint::kRemoved;
-        while (gone->idle != nullptr) gone->idle->abandon();
+        while (gone->idle != nullptr)
+            gone->idle->abandon();
     }
     rebuild_balancer();
 }
 
 void WorkerCluster::rebuild_balancer() {
     std::vector<policy::BalancerEndpoint> endpoints;
-    for (const Ref<Endpoint>& e : list_) endpoints.push_back({e->address.id, e->address.weight});
+    for (const Ref<Endpoint>& e : list_)
+        endpoints.push_back({e->address.id, e->address.weight});
     balancer_ = policy::make_balancer(kind_of(settings_.balance), endpoints);
 }
 
@@ -107,15 +113,16 @@ void WorkerCluster::end(Endpoint& endpoint, Duration latency, Instant now, bool 
     if (load.in_flight > 0) --load.in_flight;
     // With one endpoint there is nothing to compare.
     if (latency >= Duration(0) && list_.size() > 1) {
-        load.latency_ewma_us = policy::ewma_update(load.latency_ewma_us, static_cast<double>(latency.count()) / 1000.0,
-                                                   now - endpoint.last_sample);
+        load.latency_ewma_us = policy::ewma_update(
+            load.latency_ewma_us, static_cast<double>(latency.count()) / 1000.0, now - endpoint.last_sample);
         endpoint.last_sample = now;
     }
 }
 
 void WorkerCluster::close_idle() {
     for (const Ref<Endpoint>& e : list_) {
-        while (e->idle != nullptr) e->idle->abandon();
+        while (e->idle != nullptr)
+            e->idle->abandon();
     }
 }
 
@@ -163,7 +170,8 @@ std::string_view query_value(std::string_view query, std::string_view name) {
         const std::size_t end = query.find('&');
         const std::string_view pair = query.substr(0, end);
         const std::size_t equals = pair.find('=');
-        if (pair.substr(0, equals) == name) return equals == std::string_view::npos ? "" : pair.substr(equals + 1);
+        if (pair.substr(0, equals) == name)
+            return equals == std::string_view::npos ? "" : pair.substr(equals + 1);
         if (end == std::string_view::npos) break;
         query.remove_prefix(end + 1);
     }
@@ -178,7 +186,8 @@ std::string_view cookie_value(const http::RequestHead& request, std::string_view
             const std::size_t end = rest.find(';');
             const std::string_view pair = trim_ows(rest.substr(0, end));
             const std::size_t equals = pair.find('=');
-            if (equals != std::string_view::npos && pair.substr(0, equals) == name) return pair.substr(equals + 1);
+            if (equals != std::string_view::npos && pair.substr(0, equals) == name)
+                return pair.substr(equals + 1);
             if (end == std::string_view::npos) break;
             rest.remove_prefix(end + 1);
         }
@@ -188,14 +197,25 @@ std::string_view cookie_value(const http::RequestHead& request, std::string_view
 
 }  // namespace
 
-std::uint64_t request_hash(const config::HashKey& key, const http::RequestHead& request, std::string_view peer_ip) {
+std::uint64_t request_hash(const config::HashKey& key, const http::RequestHead& request,
+                           std::string_view peer_ip) {
     std::string_view value;
     switch (key.kind) {
-        case config::HashKey::Kind::kHeader: value = request.value_of(key.name); break;
-        case config::HashKey::Kind::kQuery: value = query_value(request.query(), key.name); break;
-        case config::HashKey::Kind::kCookie: value = cookie_value(request, key.name); break;
-        case config::HashKey::Kind::kPath: value = request.path(); break;
-        case config::HashKey::Kind::kSource: value = peer_ip; break;
+        case config::HashKey::Kind::kHeader:
+            value = request.value_of(key.name);
+            break;
+        case config::HashKey::Kind::kQuery:
+            value = query_value(request.query(), key.name);
+            break;
+        case config::HashKey::Kind::kCookie:
+            value = cookie_value(request, key.name);
+            break;
+        case config::HashKey::Kind::kPath:
+            value = request.path();
+            break;
+        case config::HashKey::Kind::kSource:
+            value = peer_ip;
+            break;
     }
     return value.empty() ? 0 : policy::key_hash(value);
 }

@@ -17,11 +17,11 @@ class WorkerCluster;
 
 // An endpoint as one worker knows it. Lives as long as a connection or exchange needs it, also when it has left the set.
 class Endpoint final : public RefCounted {
- public:
+  public:
     static constexpr std::size_t kRemoved = ~std::size_t{0};
 
     EndpointAddress address;
-    std::size_t index = kRemoved;  // in the cluster's loads
+    std::size_t index = kRemoved;            // in the cluster's loads
     http::ClientConnection* idle = nullptr;  // newest first: the others get to time out
     std::uint32_t idle_count = 0;
     std::uint32_t connections = 0;
@@ -31,14 +31,14 @@ class Endpoint final : public RefCounted {
 };
 
 class PooledConnection final : public http::ClientConnection {
- public:
+  public:
     using ClientConnection::ClientConnection;
     Ref<Endpoint> endpoint;
     Ref<WorkerCluster> cluster;
 };
 
 class WorkerCluster final : public RefCounted, private http::ClientOwner {
- public:
+  public:
     WorkerCluster(uv::Loop& loop, http::ParserScratch& scratch, Random& random, std::string name);
     ~WorkerCluster() override = default;
 
@@ -62,12 +62,15 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner {
 
     // Closes what is idle; the rest closes when its exchange ends.
     void close_idle();
-    void retire() { retired_ = true; close_idle(); }
+    void retire() {
+        retired_ = true;
+        close_idle();
+    }
 
     const std::vector<Ref<Endpoint>>& all() const { return list_; }
     const policy::EndpointLoad& load(const Endpoint& e) const { return loads_[e.index]; }
 
- private:
+  private:
     void on_connection_idle(http::ClientConnection& connection) override;
     void on_connection_gone(http::ClientConnection& connection) override;
     void on_connection_closed(http::ClientConnection& connection) override;
@@ -89,6 +92,7 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner {
 };
 
 // The key that a hashing balancer takes from a request; 0 when the request has none.
-std::uint64_t request_hash(const config::HashKey& key, const http::RequestHead& request, std::string_view peer_ip);
+std::uint64_t request_hash(const config::HashKey& key, const http::RequestHead& request,
+                           std::string_view peer_ip);
 
 }  // namespace outrider::proxy

@@ -1,8 +1,8 @@
 #include "proxy/worker.h"
 
-#include <unistd.h>
-
 #include <array>
+
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -20,7 +20,7 @@ constexpr Duration kLogTick = std::chrono::milliseconds(250);
 
 // One listener's share of this worker: its socket and its connections.
 class Worker::Listener final : public http::ServerHandler {
- public:
+  public:
     Listener(Worker& worker, std::string name) : worker_(worker), name_(std::move(name)) {}
 
     // Exchanges that begin from now on follow this.
@@ -33,9 +33,10 @@ class Worker::Listener final : public http::ServerHandler {
     }
 
     void open(int fd) {
-        close();  // an older socket of this name may still be saying farewell
+        close();           // an older socket of this name may still be saying farewell
         retired_ = false;  // it may have been away for a while, or come from another address
-        acceptor_ = new uv::Acceptor(worker_.loop(), fd, [this](int accepted) { worker_.on_accept(*this, accepted); });
+        acceptor_ = new uv::Acceptor(worker_.loop(), fd,
+                                     [this](int accepted) { worker_.on_accept(*this, accepted); });
     }
     void close() {
         if (acceptor_ != nullptr) uv::Acceptor::close(acceptor_);
@@ -81,7 +82,7 @@ class Worker::Listener final : public http::ServerHandler {
 
     const std::string& name() const { return name_; }
 
- private:
+  private:
     template <typename F>
     void for_each(F&& f) {
         for (http::ServerConnection* c = connections_; c != nullptr;) {
@@ -167,7 +168,8 @@ void Worker::run() {
 
 // ---- configuration ----------------------------------------------------------------------------------------------------
 
-void Worker::publish(std::shared_ptr<const Snapshot> snapshot, std::unordered_map<std::string, EndpointSet> endpoints) {
+void Worker::publish(std::shared_ptr<const Snapshot> snapshot,
+                     std::unordered_map<std::string, EndpointSet> endpoints) {
     loop_.post([this, snapshot = std::move(snapshot), endpoints = std::move(endpoints)]() mutable {
         apply(snapshot, std::move(endpoints));
     });
@@ -183,7 +185,8 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
         Ref<WorkerCluster>& cluster = clusters_[name];
         if (!cluster) cluster = Ref<WorkerCluster>(new WorkerCluster(loop_, scratch_, random_, name));
         cluster->configure(*entry.settings, entry.cells[index_]);
-        if (const auto it = endpoints.find(name); it != endpoints.end() && it->second) cluster->set_endpoints(it->second);
+        if (const auto it = endpoints.find(name); it != endpoints.end() && it->second)
+            cluster->set_endpoints(it->second);
         next->clusters.push_back(cluster);
         kept[name] = cluster;
     }
@@ -197,19 +200,19 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
         auto& listener = listeners_[entry.settings->name];
         if (!listener) listener = std::make_unique<Listener>(*this, entry.settings->name);
     }
-    for (auto& [name, listener] : listeners_) listener->configure(next);
+    for (auto& [name, listener] : listeners_)
+        listener->configure(next);
 }
 
 void Worker::publish_endpoints(const std::string& cluster, EndpointSet endpoints) {
     loop_.post([this, cluster, endpoints = std::move(endpoints)] {
-        if (const auto it = clusters_.find(cluster); it != clusters_.end()) it->second->set_endpoints(endpoints);
+        if (const auto it = clusters_.find(cluster); it != clusters_.end())
+            it->second->set_endpoints(endpoints);
     });
 }
 
 void Worker::listen(const std::string& name, int fd) {
-    loop_.post([this, name, fd] {
-        listeners_.at(name)->open(fd);
-    });
+    loop_.post([this, name, fd] { listeners_.at(name)->open(fd); });
 }
 
 void Worker::unlisten(const std::string& name) {
@@ -225,16 +228,17 @@ void Worker::on_accept(Listener& listener, int fd) {
     const bool refused = total > placement_.max.load(std::memory_order_relaxed);
     std::array<std::int64_t, kWorkersMax> open{};
     const std::size_t count = placement_.open.size();
-    for (std::size_t i = 0; i < count; ++i) open[i] = placement_.open[i].value.load(std::memory_order_relaxed);
-    const std::size_t target = draining_ || stopped_ ? index_ : policy::place_connection({open.data(), count}, index_);
+    for (std::size_t i = 0; i < count; ++i)
+        open[i] = placement_.open[i].value.load(std::memory_order_relaxed);
+    const std::size_t target =
+        draining_ || stopped_ ? index_ : policy::place_connection({open.data(), count}, index_);
     placement_.open[target].value.fetch_add(1, std::memory_order_relaxed);
     if (target == index_) {
         serve(listener.name(), fd, refused);
         return;
     }
-    peers_[target]->loop_.post([worker = peers_[target], name = listener.name(), fd, refused] {
-        worker->serve(name, fd, refused);
-    });
+    peers_[target]->loop_.post(
+        [worker = peers_[target], name = listener.name(), fd, refused] { worker->serve(name, fd, refused); });
 }
 
 void Worker::serve(const std::string& name, int fd, bool refused) {
@@ -271,7 +275,8 @@ void Worker::return_exchange(Exchange* exchange) {
 void Worker::drain() {
     loop_.post([this] {
         draining_ = true;
-        for (auto& [name, listener] : listeners_) listener->retire();
+        for (auto& [name, listener] : listeners_)
+            listener->retire();
     });
 }
 
@@ -279,9 +284,11 @@ void Worker::stop(std::function<void(std::size_t)> aborted) {
     loop_.post([this, aborted = std::move(aborted)] {
         stopped_ = true;
         std::size_t count = 0;
-        for (auto& [name, listener] : listeners_) count += listener->kill();
+        for (auto& [name, listener] : listeners_)
+            count += listener->kill();
         mirrors_.give_up_all();
-        for (auto& [name, cluster] : clusters_) cluster->close_idle();
+        for (auto& [name, cluster] : clusters_)
+            cluster->close_idle();
         aborted(count);
         // Closed handles leave the loop in its next turns; what they release is logged before the thread ends.
         loop_.after(std::chrono::milliseconds(10), [this] { loop_.stop(); });
@@ -296,8 +303,8 @@ void Worker::report(std::function<void(std::vector<ClusterReport>)> done) {
             report.name = cluster->name();
             for (const Ref<Endpoint>& e : cluster->all()) {
                 const auto& load = cluster->load(*e);
-                report.endpoints.push_back({e->address.id, load.in_flight, e->connections, e->idle_count, e->requests,
-                                            e->failures, load.latency_ewma_us});
+                report.endpoints.push_back({e->address.id, load.in_flight, e->connections, e->idle_count,
+                                            e->requests, e->failures, load.latency_ewma_us});
             }
             out.push_back(std::move(report));
         }

@@ -59,7 +59,7 @@ struct ClusterReport {
 };
 
 class Worker {
- public:
+  public:
     // `access_log` is null when the log is off; it outlives the worker.
     Worker(unsigned index, Placement& placement, AccessLogWriter::Worker* access_log);
     ~Worker();
@@ -67,7 +67,8 @@ class Worker {
     // --- main thread
     void start();
     void set_peers(std::vector<Worker*> peers) { peers_ = std::move(peers); }
-    void publish(std::shared_ptr<const Snapshot> snapshot, std::unordered_map<std::string, EndpointSet> endpoints);
+    void publish(std::shared_ptr<const Snapshot> snapshot,
+                 std::unordered_map<std::string, EndpointSet> endpoints);
     void publish_endpoints(const std::string& cluster, EndpointSet endpoints);
     // A listener of the snapshot that was published last. Every worker gets that before any gets a socket.
     void listen(const std::string& listener, int fd);
@@ -89,17 +90,22 @@ class Worker {
     const filters::Chain& chain() const { return chain_; }
     const Ref<WorkerSnapshot>& snapshot() const { return snapshot_; }
     AccessLogWriter::Worker* access_log() { return access_log_; }
-    void exchange_began() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
-    void exchange_ended() { in_flight_.store(in_flight_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed); }
+    void exchange_began() {
+        in_flight_.store(in_flight_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
+    void exchange_ended() {
+        in_flight_.store(in_flight_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    }
     Mirrors& mirrors() { return mirrors_; }
     Exchange* take_exchange();
     void return_exchange(Exchange* exchange);
     bool draining() const { return draining_; }
 
- private:
+  private:
     class Listener;
     void run();
-    void apply(const std::shared_ptr<const Snapshot>& snapshot, std::unordered_map<std::string, EndpointSet> endpoints);
+    void apply(const std::shared_ptr<const Snapshot>& snapshot,
+               std::unordered_map<std::string, EndpointSet> endpoints);
     void on_accept(Listener& listener, int fd);
     void serve(const std::string& listener, int fd, bool refused);
 

@@ -5,7 +5,7 @@
 namespace outrider::http {
 
 namespace {
-constexpr std::uint8_t kInformationalMax = 16;  // 1xx responses before the final one
+constexpr std::uint8_t kInformationalMax = 16;            // 1xx responses before the final one
 constexpr Duration kLastWords = std::chrono::seconds(1);  // for the answer of an upstream that takes no more
 }  // namespace
 
@@ -45,7 +45,8 @@ void ClientConnection::request_finished() {
 
 // The upstream has its time from here on: once it has the whole request or has begun to answer, and while we read.
 void ClientConnection::await_bytes() {
-    if (!connected_ || gone_ || handler_ == nullptr || paused_ || tunnel_ || read_timeout_ == Duration(0)) return;
+    if (!connected_ || gone_ || handler_ == nullptr || paused_ || tunnel_ || read_timeout_ == Duration(0))
+        return;
     if (request_finished_ || response_begun_) loop().schedule(*this, read_timeout_);
 }
 
@@ -120,12 +121,17 @@ void ClientConnection::on_read(std::string_view data) {
         const Step step = parser_.step(data);
         data.remove_prefix(step.consumed);
         switch (step.kind) {
-            case Step::Kind::kNeedMore: return;
-            case Step::Kind::kError: fail(ClientError::kProtocol, parser_.error_reason()); return;
+            case Step::Kind::kNeedMore:
+                return;
+            case Step::Kind::kError:
+                fail(ClientError::kProtocol, parser_.error_reason());
+                return;
             case Step::Kind::kHead:
                 if (!on_head()) return;
                 break;
-            case Step::Kind::kBody: handler_->on_response_body(parser_.body()); break;
+            case Step::Kind::kBody:
+                handler_->on_response_body(parser_.body());
+                break;
             case Step::Kind::kEnd:
                 if (informational_ != 0 && !response_begun_) {
                     parser_.reset(head_);
@@ -170,7 +176,8 @@ void ClientConnection::finish_response(bool clean) {
     ClientHandler* handler = handler_;
     handler_ = nullptr;
     loop().cancel(*this);
-    const bool reusable = clean && !broken_ && keep_alive_ && request_finished_ && !blocked() && parser_.error() == ParseError::kNone;
+    const bool reusable = clean && !broken_ && keep_alive_ && request_finished_ && !blocked() &&
+                          parser_.error() == ParseError::kNone;
     // The trailers lie in the parser, which the next bind() resets: the handler comes first, but must not find the
     // connection in the pool before it is there, so what it starts on is another one.
     handler->on_response_end(parser_.trailers());
@@ -239,7 +246,9 @@ void ClientConnection::on_drained() {
     if (handler_ != nullptr) handler_->on_request_drained();
 }
 
-void ClientConnection::on_closed() { owner_.on_connection_closed(*this); }
+void ClientConnection::on_closed() {
+    owner_.on_connection_closed(*this);
+}
 
 void ClientConnection::on_timeout(Instant) {
     if (gone_) return;

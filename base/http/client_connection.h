@@ -24,23 +24,23 @@
 namespace outrider::http {
 
 enum class ClientError : std::uint8_t {
-    kConnectRefused,   // or any other failure to connect
+    kConnectRefused,  // or any other failure to connect
     kConnectTimeout,
-    kReset,            // closed or reset before the first byte of the response
-    kIncomplete,       // closed or reset within the response
-    kProtocol,         // not a response we accept
+    kReset,       // closed or reset before the first byte of the response
+    kIncomplete,  // closed or reset within the response
+    kProtocol,    // not a response we accept
     kReadTimeout,
 };
 
 struct ClientFailure {
     ClientError error = ClientError::kReset;
-    bool request_sent = false;   // some byte of the request may have reached the upstream
-    bool reused = false;         // the connection had served a request before
+    bool request_sent = false;  // some byte of the request may have reached the upstream
+    bool reused = false;        // the connection had served a request before
     const char* reason = "";
 };
 
 class ClientHandler {
- public:
+  public:
     virtual void on_connected() = 0;
     // 1xx included (they are never the last). 101 begins a tunnel if `upgrade_asked`.
     virtual void on_response_head(ResponseHead& head) = 0;
@@ -53,7 +53,7 @@ class ClientHandler {
     virtual void on_request_blocked() {}
     virtual void on_request_drained() {}
 
- protected:
+  protected:
     ~ClientHandler() = default;
 };
 
@@ -61,17 +61,17 @@ class ClientConnection;
 
 // The pool. Told of every change so that it needs no look at the connection.
 class ClientOwner {
- public:
+  public:
     virtual void on_connection_idle(ClientConnection& connection) = 0;
-    virtual void on_connection_gone(ClientConnection& connection) = 0;  // it is closing; forget it
+    virtual void on_connection_gone(ClientConnection& connection) = 0;    // it is closing; forget it
     virtual void on_connection_closed(ClientConnection& connection) = 0;  // delete it
 
- protected:
+  protected:
     ~ClientOwner() = default;
 };
 
 class ClientConnection : public uv::TcpStream, private Timer {
- public:
+  public:
     ClientConnection(uv::Loop& loop, ClientOwner& owner, const ParserLimits& limits, ParserScratch& scratch);
     ~ClientConnection() override = default;
 
@@ -79,9 +79,9 @@ class ClientConnection : public uv::TcpStream, private Timer {
     void open(const uv::SocketAddress& to, Duration connect_timeout);
 
     struct RequestOptions {
-        bool head = false;             // HEAD: the response has no body
+        bool head = false;  // HEAD: the response has no body
         bool upgrade_asked = false;
-        Duration read_timeout{};       // 0 = none
+        Duration read_timeout{};  // 0 = none
     };
     void bind(ClientHandler& handler, const RequestOptions& options);
     // The request's last byte was written.
@@ -108,7 +108,7 @@ class ClientConnection : public uv::TcpStream, private Timer {
     ClientConnection* list_next = nullptr;
     void* context = nullptr;
 
- private:
+  private:
     void on_connected() override;
     void on_read(std::string_view data) override;
     void on_eof() override;
@@ -118,7 +118,9 @@ class ClientConnection : public uv::TcpStream, private Timer {
     void on_drained() override;
     void on_closed() override;
     void on_timeout(Instant now) override;
-    std::size_t large_read_limit() override { return handler_ != nullptr ? handler_->response_room() : kRead; }
+    std::size_t large_read_limit() override {
+        return handler_ != nullptr ? handler_->response_room() : kRead;
+    }
 
     void fail(ClientError error, const char* reason);
     void finish_response(bool clean);

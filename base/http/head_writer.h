@@ -12,7 +12,7 @@ namespace outrider::http {
 
 // Writes without bounds checks: the caller reserves bound() bytes and more for what it adds itself.
 class HeadWriter {
- public:
+  public:
     explicit HeadWriter(char* out) : begin_(out), out_(out) {}
 
     void text(std::string_view s) {
@@ -36,8 +36,8 @@ class HeadWriter {
             const char* name = head.bytes + f.name_begin;
             const char* value = head.bytes + f.value_begin;
             const char* end = value + f.value_size;
-            const bool canonical =
-                f.value_begin == f.name_begin + f.name_size + 2u && value[-1] == ' ' && value[-2] == ':' && end[0] == '\r';
+            const bool canonical = f.value_begin == f.name_begin + f.name_size + 2u && value[-1] == ' ' &&
+                                   value[-2] == ':' && end[0] == '\r';
             if (!canonical) {
                 // What came before stays before: the order of lines of one name has a meaning (RFC 9110 section 5.3).
                 if (run != nullptr) text({run, static_cast<std::size_t>(run_end - run)});
@@ -59,7 +59,7 @@ class HeadWriter {
 
     std::size_t size() const { return static_cast<std::size_t>(out_ - begin_); }
 
- private:
+  private:
     char* begin_;
     char* out_;
 };

@@ -9,7 +9,8 @@ namespace outrider::http {
 
 namespace {
 
-constexpr std::uint8_t kLeadingCrlfMax = 8;  // bytes: four empty lines before a request (RFC 9112 section 2.2)
+constexpr std::uint8_t kLeadingCrlfMax =
+    8;  // bytes: four empty lines before a request (RFC 9112 section 2.2)
 constexpr std::size_t kFieldNameMax = 8 * 1024;
 
 // Bytes of chunk framing that are let through for nothing, and per byte of payload behind that. One-byte chunks
@@ -23,9 +24,24 @@ constexpr std::uint64_t kResponseFramingRatio = 8;
 constexpr bool is_token_char(char c) {
     if (ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z')) return true;
     switch (c) {
-        case '!': case '#': case '$': case '%': case '&': case '\'': case '*': case '+':
-        case '-': case '.': case '^': case '_': case '`': case '|': case '~': return true;
-        default: return false;
+        case '!':
+        case '#':
+        case '$':
+        case '%':
+        case '&':
+        case '\'':
+        case '*':
+        case '+':
+        case '-':
+        case '.':
+        case '^':
+        case '_':
+        case '`':
+        case '|':
+        case '~':
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -66,7 +82,8 @@ bool is_host_and_port(std::string_view s) {
                 c != ')' && c != '*' && c != '+' && c != ';' && c != '=') {
                 return false;
             }
-            if (c == '%' && !(end + 2 < s.size() && is_hex_digit(s[end + 1]) && is_hex_digit(s[end + 2]))) return false;
+            if (c == '%' && !(end + 2 < s.size() && is_hex_digit(s[end + 1]) && is_hex_digit(s[end + 2])))
+                return false;
             ++end;
         }
         if (end == 0) return false;
@@ -81,33 +98,51 @@ bool is_host_and_port(std::string_view s) {
 
 Method method_of(std::uint8_t llhttp_method) {
     switch (llhttp_method) {
-        case HTTP_GET: return Method::kGet;
-        case HTTP_HEAD: return Method::kHead;
-        case HTTP_POST: return Method::kPost;
-        case HTTP_PUT: return Method::kPut;
-        case HTTP_DELETE: return Method::kDelete;
-        case HTTP_OPTIONS: return Method::kOptions;
-        case HTTP_TRACE: return Method::kTrace;
-        case HTTP_PATCH: return Method::kPatch;
-        case HTTP_CONNECT: return Method::kConnect;
-        default: return Method::kOther;
+        case HTTP_GET:
+            return Method::kGet;
+        case HTTP_HEAD:
+            return Method::kHead;
+        case HTTP_POST:
+            return Method::kPost;
+        case HTTP_PUT:
+            return Method::kPut;
+        case HTTP_DELETE:
+            return Method::kDelete;
+        case HTTP_OPTIONS:
+            return Method::kOptions;
+        case HTTP_TRACE:
+            return Method::kTrace;
+        case HTTP_PATCH:
+            return Method::kPatch;
+        case HTTP_CONNECT:
+            return Method::kConnect;
+        default:
+            return Method::kOther;
     }
 }
 
-bool bodiless_status(int status) { return status < 200 || status == 204 || status == 304; }
+bool bodiless_status(int status) {
+    return status < 200 || status == 204 || status == 304;
+}
 
 }  // namespace
 
 int status_for(ParseError error) {
     switch (error) {
-        case ParseError::kTargetTooLong: return 414;
+        case ParseError::kTargetTooLong:
+            return 414;
         case ParseError::kHeadTooLarge:
-        case ParseError::kTooManyFields: return 431;
+        case ParseError::kTooManyFields:
+            return 431;
         case ParseError::kUnknownMethod:
-        case ParseError::kUnknownCoding: return 501;
-        case ParseError::kVersion: return 505;
-        case ParseError::kBodyTooLarge: return 413;
-        default: return 400;
+        case ParseError::kUnknownCoding:
+            return 501;
+        case ParseError::kVersion:
+            return 505;
+        case ParseError::kBodyTooLarge:
+            return 413;
+        default:
+            return 400;
     }
 }
 
@@ -192,7 +227,8 @@ struct Http1Callbacks {
     }
 
     static int on_trailer_value_complete(llhttp_t* p) {
-        self(p).in_value_ = true;  // an empty value has no span: the next name begins a new field all the same
+        self(p).in_value_ =
+            true;  // an empty value has no span: the next name begins a new field all the same
         return 0;
     }
 
@@ -320,7 +356,8 @@ Step Http1Parser::step(std::string_view input) {
             step.consumed += skipped.consumed;
             return step;
         }
-        case State::kHead: return input.empty() ? Step{} : parse_head(input);
+        case State::kHead:
+            return input.empty() ? Step{} : parse_head(input);
         case State::kHeadDone:
             partial_.reset();
             if (message_complete_) {
@@ -338,7 +375,8 @@ Step Http1Parser::step(std::string_view input) {
             }
             return parse_body(input);
         case State::kDone:
-        case State::kFailed: break;
+        case State::kFailed:
+            break;
     }
     require(state_ == State::kFailed, "a finished message is reset() before the next step()");
     return {Step::Kind::kError, 0};
@@ -425,7 +463,8 @@ Step Http1Parser::parse_body(std::string_view input) {
         if (code != HPE_PAUSED) return fail_from_llhttp(code, {}, false, consumed);
     }
     std::size_t payload = 0;
-    for (const std::string_view slice : scratch_.body) payload += slice.size();
+    for (const std::string_view slice : scratch_.body)
+        payload += slice.size();
     body_bytes_ += payload;
     framing_bytes_ += consumed - payload;
     if (limits_.body_bytes_max != 0 && body_bytes_ > limits_.body_bytes_max) {
@@ -462,11 +501,14 @@ std::vector<Field> Http1Parser::trailers() const {
         const std::string_view name = bytes.substr(f.name_begin, f.name_size);
         // Framing, routing, connection and request-modifying fields must not come as trailers (RFC 9110 section 6.5.1).
         switch (field_id(name)) {
-            case FieldId::kOther: break;
-            default: continue;
+            case FieldId::kOther:
+                break;
+            default:
+                continue;
         }
-        if (iequals(name, "authorization") || iequals(name, "set-cookie") || iequals(name, "content-encoding") ||
-            iequals(name, "content-range") || iequals(name, "cache-control") || iequals(name, "max-forwards")) {
+        if (iequals(name, "authorization") || iequals(name, "set-cookie") ||
+            iequals(name, "content-encoding") || iequals(name, "content-range") ||
+            iequals(name, "cache-control") || iequals(name, "max-forwards")) {
             continue;
         }
         out.push_back({name, trim_ows(bytes.substr(f.value_begin, f.value_size))});
@@ -507,7 +549,8 @@ bool Http1Parser::read_fields(Head& head, FieldFacts& facts) {
         }
         f.id = field_id(head.name(f));
         switch (f.id) {
-            case FieldId::kOther: break;
+            case FieldId::kOther:
+                break;
             case FieldId::kHost:
                 facts.host = &f;
                 ++facts.hosts;
@@ -532,10 +575,17 @@ bool Http1Parser::read_fields(Head& head, FieldFacts& facts) {
                 break;
             case FieldId::kKeepAlive:
             case FieldId::kProxyConnection:
-            case FieldId::kTe: f.dropped = true; break;
-            case FieldId::kExpect: facts.expect = &f; break;
-            case FieldId::kTrailer: head.has_trailer_field = true; break;
-            default: break;
+            case FieldId::kTe:
+                f.dropped = true;
+                break;
+            case FieldId::kExpect:
+                facts.expect = &f;
+                break;
+            case FieldId::kTrailer:
+                head.has_trailer_field = true;
+                break;
+            default:
+                break;
         }
     }
     return true;
@@ -572,7 +622,8 @@ bool Http1Parser::read_content_length(Head& head, const FieldFacts& facts) {
 
 void Http1Parser::read_connection(Head& head, const FieldFacts& facts) {
     if (head.has_trailer_field && head.framing != Framing::kChunked) {  // there will be none
-        for (FieldRef& f : head.all()) f.dropped |= f.id == FieldId::kTrailer;
+        for (FieldRef& f : head.all())
+            f.dropped |= f.id == FieldId::kTrailer;
     }
     bool close = false;
     bool keep_alive = false;
@@ -590,7 +641,8 @@ void Http1Parser::read_connection(Head& head, const FieldFacts& facts) {
                 } else {
                     // Whatever it names goes, but nobody can name away what frames or routes the message.
                     for (FieldRef& named : head.all()) {
-                        if (named.id != FieldId::kHost && iequals(head.name(named), token)) named.dropped = true;
+                        if (named.id != FieldId::kHost && iequals(head.name(named), token))
+                            named.dropped = true;
                     }
                 }
             });
@@ -622,8 +674,8 @@ bool Http1Parser::finish_request_head() {
     }
     read_connection(head, facts);
     if (head.framing != Framing::kNone) head.upgrade = false;
-    head.expects_continue =
-        facts.expect != nullptr && head.version_minor == 1 && iequals(head.value(*facts.expect), "100-continue");
+    head.expects_continue = facts.expect != nullptr && head.version_minor == 1 &&
+                            iequals(head.value(*facts.expect), "100-continue");
     return true;
 }
 
@@ -655,7 +707,8 @@ bool Http1Parser::check_request_line(RequestHead& head) {
 bool Http1Parser::read_target(RequestHead& head) {
     const std::string_view target = head.target();
     for (const char c : target) {
-        if (c <= 0x20 || c == 0x7F || c == '#') return reject(ParseError::kMalformed, "invalid byte in the request target");
+        if (c <= 0x20 || c == 0x7F || c == '#')
+            return reject(ParseError::kMalformed, "invalid byte in the request target");
     }
     if (target.front() == '/') {  // origin-form
         head.path_begin = head.target_begin;
@@ -713,7 +766,8 @@ bool Http1Parser::finish_response_head() {
     if (head.status < 100 || head.status > 599) return reject(ParseError::kMalformed, "status out of range");
     head.reason_begin = text_begin_;
     head.reason_size = text_size_;
-    if (!is_field_text(head.reason())) return reject(ParseError::kMalformed, "control byte in the reason phrase");
+    if (!is_field_text(head.reason()))
+        return reject(ParseError::kMalformed, "control byte in the reason phrase");
     FieldFacts facts;
     if (!read_fields(head, facts)) return false;
     if (!read_transfer_coding(head, facts) || !read_content_length(head, facts)) return false;

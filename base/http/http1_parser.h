@@ -13,8 +13,6 @@
 //     kNeedMore: everything was consumed; kError: error() says what; nothing more may be fed
 #pragma once
 
-#include <llhttp.h>
-
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,21 +20,23 @@
 #include <string_view>
 #include <vector>
 
+#include <llhttp.h>
+
 #include "base/http/message.h"
 
 namespace outrider::http {
 
 enum class ParseError : std::uint8_t {
     kNone,
-    kMalformed,         // 400
-    kTargetTooLong,     // 414
-    kHeadTooLarge,      // 431
-    kTooManyFields,     // 431
-    kUnknownMethod,     // 501
-    kUnknownCoding,     // 501: a transfer coding other than chunked
-    kVersion,           // 505
-    kBodyTooLarge,      // 413
-    kFramingFlood,      // 400: chunk overhead out of proportion
+    kMalformed,      // 400
+    kTargetTooLong,  // 414
+    kHeadTooLarge,   // 431
+    kTooManyFields,  // 431
+    kUnknownMethod,  // 501
+    kUnknownCoding,  // 501: a transfer coding other than chunked
+    kVersion,        // 505
+    kBodyTooLarge,   // 413
+    kFramingFlood,   // 400: chunk overhead out of proportion
 };
 int status_for(ParseError error);
 
@@ -62,7 +62,7 @@ struct ParserScratch {
 };
 
 class Http1Parser {
- public:
+  public:
     enum class Side : std::uint8_t { kRequest, kResponse };
     Http1Parser(Side side, const ParserLimits& limits, ParserScratch& scratch);
     ~Http1Parser();
@@ -87,7 +87,7 @@ class Http1Parser {
     bool idle() const { return state_ == State::kStart && leading_crlf_ == 0; }
     bool in_head() const { return state_ == State::kStart || state_ == State::kHead; }
 
- private:
+  private:
     friend struct Http1Callbacks;
     enum class State : std::uint8_t { kStart, kHead, kHeadDone, kBody, kDone, kFailed };
 
@@ -121,8 +121,8 @@ class Http1Parser {
     const char* reason_ = "";
     std::uint64_t body_bytes_ = 0;
     std::uint64_t framing_bytes_ = 0;  // chunk lines, extensions, trailers
-    std::uint32_t head_size_ = 0;    // bytes of the head seen so far
-    std::uint32_t text_begin_ = 0;   // of the target or the reason phrase
+    std::uint32_t head_size_ = 0;      // bytes of the head seen so far
+    std::uint32_t text_begin_ = 0;     // of the target or the reason phrase
     std::uint32_t text_size_ = 0;
     Side side_;
     State state_ = State::kStart;

@@ -49,14 +49,26 @@ struct KnownTable {
     std::array<std::array<std::optional<Known>, kKnownPerSize>, kKnownSizeMax + 1> by_size;
     KnownTable() {
         for (const auto& [name, id] : std::initializer_list<std::pair<std::string_view, FieldId>>{
-                 {"te", FieldId::kTe}, {"via", FieldId::kVia}, {"host", FieldId::kHost}, {"date", FieldId::kDate},
-                 {"accept", FieldId::kAccept}, {"cookie", FieldId::kCookie}, {"expect", FieldId::kExpect},
-                 {"upgrade", FieldId::kUpgrade}, {"trailer", FieldId::kTrailer}, {"connection", FieldId::kConnection},
-                 {"keep-alive", FieldId::kKeepAlive}, {"tracestate", FieldId::kTracestate},
-                 {"traceparent", FieldId::kTraceparent}, {"content-type", FieldId::kContentType},
-                 {"x-request-id", FieldId::kXRequestId}, {"content-length", FieldId::kContentLength},
-                 {"x-forwarded-for", FieldId::kXForwardedFor}, {"x-forwarded-host", FieldId::kXForwardedHost},
-                 {"proxy-connection", FieldId::kProxyConnection}, {"transfer-encoding", FieldId::kTransferEncoding},
+                 {"te", FieldId::kTe},
+                 {"via", FieldId::kVia},
+                 {"host", FieldId::kHost},
+                 {"date", FieldId::kDate},
+                 {"accept", FieldId::kAccept},
+                 {"cookie", FieldId::kCookie},
+                 {"expect", FieldId::kExpect},
+                 {"upgrade", FieldId::kUpgrade},
+                 {"trailer", FieldId::kTrailer},
+                 {"connection", FieldId::kConnection},
+                 {"keep-alive", FieldId::kKeepAlive},
+                 {"tracestate", FieldId::kTracestate},
+                 {"traceparent", FieldId::kTraceparent},
+                 {"content-type", FieldId::kContentType},
+                 {"x-request-id", FieldId::kXRequestId},
+                 {"content-length", FieldId::kContentLength},
+                 {"x-forwarded-for", FieldId::kXForwardedFor},
+                 {"x-forwarded-host", FieldId::kXForwardedHost},
+                 {"proxy-connection", FieldId::kProxyConnection},
+                 {"transfer-encoding", FieldId::kTransferEncoding},
                  {"x-forwarded-proto", FieldId::kXForwardedProto}}) {
             for (auto& slot : by_size[name.size()]) {
                 if (slot) continue;
@@ -79,7 +91,9 @@ FieldId field_id(std::string_view name) {
             if (!known) break;
             if (known->first != first || known->last != last) continue;
             // Of 17 bytes the ninth is in neither word: the hyphens of both known names stand elsewhere.
-            if (name.size() == 17 && (name[8] | 0x20) != (known->id == FieldId::kTransferEncoding ? '-' : 'd')) continue;
+            if (name.size() == 17 &&
+                (name[8] | 0x20) != (known->id == FieldId::kTransferEncoding ? '-' : 'd'))
+                continue;
             return known->id;
         }
     }
@@ -143,48 +157,90 @@ void HeadStorage::clear_if_larger_than(std::size_t bytes_max) {
 
 std::string_view reason_phrase(int status) {
     switch (status) {
-        case 100: return "Continue";
-        case 101: return "Switching Protocols";
-        case 103: return "Early Hints";
-        case 200: return "OK";
-        case 201: return "Created";
-        case 202: return "Accepted";
-        case 204: return "No Content";
-        case 206: return "Partial Content";
-        case 301: return "Moved Permanently";
-        case 302: return "Found";
-        case 303: return "See Other";
-        case 304: return "Not Modified";
-        case 307: return "Temporary Redirect";
-        case 308: return "Permanent Redirect";
-        case 400: return "Bad Request";
-        case 401: return "Unauthorized";
-        case 403: return "Forbidden";
-        case 404: return "Not Found";
-        case 405: return "Method Not Allowed";
-        case 408: return "Request Timeout";
-        case 409: return "Conflict";
-        case 410: return "Gone";
-        case 411: return "Length Required";
-        case 412: return "Precondition Failed";
-        case 413: return "Content Too Large";
-        case 414: return "URI Too Long";
-        case 415: return "Unsupported Media Type";
-        case 417: return "Expectation Failed";
-        case 421: return "Misdirected Request";
-        case 422: return "Unprocessable Content";
-        case 425: return "Too Early";
-        case 426: return "Upgrade Required";
-        case 428: return "Precondition Required";
-        case 429: return "Too Many Requests";
-        case 431: return "Request Header Fields Too Large";
-        case 500: return "Internal Server Error";
-        case 501: return "Not Implemented";
-        case 502: return "Bad Gateway";
-        case 503: return "Service Unavailable";
-        case 504: return "Gateway Timeout";
-        case 505: return "HTTP Version Not Supported";
-        default: return "Unknown";
+        case 100:
+            return "Continue";
+        case 101:
+            return "Switching Protocols";
+        case 103:
+            return "Early Hints";
+        case 200:
+            return "OK";
+        case 201:
+            return "Created";
+        case 202:
+            return "Accepted";
+        case 204:
+            return "No Content";
+        case 206:
+            return "Partial Content";
+        case 301:
+            return "Moved Permanently";
+        case 302:
+            return "Found";
+        case 303:
+            return "See Other";
+        case 304:
+            return "Not Modified";
+        case 307:
+            return "Temporary Redirect";
+        case 308:
+            return "Permanent Redirect";
+        case 400:
+            return "Bad Request";
+        case 401:
+            return "Unauthorized";
+        case 403:
+            return "Forbidden";
+        case 404:
+            return "Not Found";
+        case 405:
+            return "Method Not Allowed";
+        case 408:
+            return "Request Timeout";
+        case 409:
+            return "Conflict";
+        case 410:
+            return "Gone";
+        case 411:
+            return "Length Required";
+        case 412:
+            return "Precondition Failed";
+        case 413:
+            return "Content Too Large";
+        case 414:
+            return "URI Too Long";
+        case 415:
+            return "Unsupported Media Type";
+        case 417:
+            return "Expectation Failed";
+        case 421:
+            return "Misdirected Request";
+        case 422:
+            return "Unprocessable Content";
+        case 425:
+            return "Too Early";
+        case 426:
+            return "Upgrade Required";
+        case 428:
+            return "Precondition Required";
+        case 429:
+            return "Too Many Requests";
+        case 431:
+            return "Request Header Fields Too Large";
+        case 500:
+            return "Internal Server Error";
+        case 501:
+            return "Not Implemented";
+        case 502:
+            return "Bad Gateway";
+        case 503:
+            return "Service Unavailable";
+        case 504:
+            return "Gateway Timeout";
+        case 505:
+            return "HTTP Version Not Supported";
+        default:
+            return "Unknown";
     }
 }
 

@@ -88,7 +88,18 @@ struct Head {
     std::string_view value_of(std::string_view name) const;
 };
 
-enum class Method : std::uint8_t { kGet, kHead, kPost, kPut, kDelete, kOptions, kTrace, kPatch, kConnect, kOther };
+enum class Method : std::uint8_t {
+    kGet,
+    kHead,
+    kPost,
+    kPut,
+    kDelete,
+    kOptions,
+    kTrace,
+    kPatch,
+    kConnect,
+    kOther
+};
 
 // Safe methods (RFC 9110 section 9.2.1) may run beside each other and be repeated.
 inline bool is_safe(Method m) {
@@ -137,13 +148,13 @@ std::string_view reason_phrase(int status);
 
 // The two blocks behind a head; filled from a parser's, owned by whoever keeps the head.
 class HeadStorage {
- public:
+  public:
     // Copies the blocks and points the head at the copies. Reuses its memory.
     void keep(Head& head);
     void clear_if_larger_than(std::size_t bytes_max);
     std::size_t capacity() const { return capacity_; }
 
- private:
+  private:
     std::unique_ptr<char[]> block_;
     std::size_t capacity_ = 0;
 };

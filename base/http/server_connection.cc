@@ -10,13 +10,16 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kNotMeasured = ~std::uint64_t{0};
-constexpr Duration kLingerMax = 2s;      // waiting for the client's FIN so that our last bytes are not reset away
-constexpr Duration kDrainIdle = 1s;      // while draining, a connection idle for so long is closed
+constexpr Duration kLingerMax = 2s;  // waiting for the client's FIN so that our last bytes are not reset away
+constexpr Duration kDrainIdle = 1s;  // while draining, a connection idle for so long is closed
 constexpr std::size_t kPendingMax = 64 * 1024;
-constexpr std::uint64_t kUnsentWatch = 16 * 1024;  // below it the kernel holds too little to be worth an attack
+constexpr std::uint64_t kUnsentWatch =
+    16 * 1024;  // below it the kernel holds too little to be worth an attack
 
 // After an answer: is the kernel still holding it?
-Duration first_look(Duration window) { return window * 3 / 5; }
+Duration first_look(Duration window) {
+    return window * 3 / 5;
+}
 
 std::uint64_t bytes_in(Duration window, std::uint64_t rate) {
     return rate * static_cast<std::uint64_t>(millis_of(window)) / 1000;
@@ -130,7 +133,9 @@ bool ServerConnection::handle_step(const Step& step) {
             parser_.reset();
             return true;
         }
-        case Step::Kind::kError: reject(status_for(parser_.error()), parser_.error_reason()); return false;
+        case Step::Kind::kError:
+            reject(status_for(parser_.error()), parser_.error_reason());
+            return false;
     }
     return false;
 }
@@ -461,7 +466,9 @@ void ServerConnection::on_drained() {
     arm();
 }
 
-void ServerConnection::on_closed() { handler_.on_connection_closed(*this); }
+void ServerConnection::on_closed() {
+    handler_.on_connection_closed(*this);
+}
 
 // ---- deadlines ----------------------------------------------------------------------------------------------------
 

@@ -27,10 +27,11 @@ namespace outrider::http {
 
 struct ServerLimits {
     ParserLimits parser;
-    Duration header_timeout{};      // whole head, from its first byte (or from accept)
-    Duration idle_timeout{};        // between requests; in a tunnel of which only the client's direction is left
-    Duration body_idle_timeout{};   // no byte of a body, or no progress of the reader, for so long
-    Duration rate_window = std::chrono::seconds(5);  // grace at the beginning and step of the rate measurement
+    Duration header_timeout{};  // whole head, from its first byte (or from accept)
+    Duration idle_timeout{};    // between requests; in a tunnel of which only the client's direction is left
+    Duration body_idle_timeout{};  // no byte of a body, or no progress of the reader, for so long
+    Duration rate_window =
+        std::chrono::seconds(5);        // grace at the beginning and step of the rate measurement
     std::uint64_t body_rate_min = 500;  // bytes per second over each window while a body is owed; 0 = off
     std::uint64_t read_rate_min = 500;  // the same for a client that reads our answer
     unsigned pipelined_max = 16;
@@ -40,7 +41,7 @@ class ServerConnection;
 
 // One request and its response. Derive; the handler makes and releases them.
 class ServerExchange {
- public:
+  public:
     ServerExchange() = default;
     virtual ~ServerExchange() = default;
     ServerExchange(const ServerExchange&) = delete;
@@ -119,11 +120,11 @@ class ServerExchange {
     int response_status() const { return status_; }
     Instant started_at() const { return started_at_; }
 
- protected:
+  protected:
     // Back to the state before on_request(), for a pool.
     void recycle();
 
- private:
+  private:
     friend class ServerConnection;
     char* reserve(std::size_t size);
     void commit(std::size_t size);
@@ -156,20 +157,21 @@ class ServerExchange {
 
 // Makes exchanges and hears of the connection's end.
 class ServerHandler {
- public:
+  public:
     virtual ServerExchange* new_exchange(ServerConnection& connection) = 0;
     // The exchange is over: log it, put it back.
     virtual void release_exchange(ServerExchange* exchange) = 0;
     virtual void on_connection_closed(ServerConnection& connection) = 0;  // delete it
     virtual bool draining() const { return false; }
 
- protected:
+  protected:
     ~ServerHandler() = default;
 };
 
 class ServerConnection final : public uv::TcpStream, private Timer {
- public:
-    ServerConnection(uv::Loop& loop, ServerHandler& handler, const ServerLimits& limits, ParserScratch& scratch);
+  public:
+    ServerConnection(uv::Loop& loop, ServerHandler& handler, const ServerLimits& limits,
+                     ParserScratch& scratch);
     ~ServerConnection() override = default;
 
     // Takes over an accepted socket and begins to read.
@@ -189,7 +191,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     ServerConnection* list_prev = nullptr;
     ServerConnection* list_next = nullptr;
 
- private:
+  private:
     friend class ServerExchange;
 
     void on_read(std::string_view data) override;
@@ -252,18 +254,18 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     std::uint64_t idle_written_ = 0;  // bytes_written() when the unsent rest was last known to be gone
     std::uint16_t exchange_count_ = 0;
     bool eof_ : 1 = false;
-    bool failed_ : 1 = false;         // the parser gave up, or an answer overtook its request: nothing more is read
+    bool failed_ : 1 = false;  // the parser gave up, or an answer overtook its request: nothing more is read
     bool lingering_ : 1 = false;
     bool body_paused_ : 1 = false;
     bool waiting_start_ : 1 = false;  // the back exchange has not begun
     bool processing_ : 1 = false;
     bool drain_ : 1 = false;
     bool served_ : 1 = false;
-    bool receiving_ : 1 = false;      // the back exchange's body is still coming
-    bool head_begun_ : 1 = false;     // something of a head has come
+    bool receiving_ : 1 = false;   // the back exchange's body is still coming
+    bool head_begun_ : 1 = false;  // something of a head has come
     bool tunnel_ : 1 = false;
     bool window_open_ : 1 = false;
-    bool input_left_ : 1 = false;     // behind the step that is being handled
+    bool input_left_ : 1 = false;  // behind the step that is being handled
 };
 
 }  // namespace outrider::http

@@ -89,7 +89,8 @@ void ServerExchange::end_head(HeadWriter& head, Body body, std::uint64_t length)
 void ServerExchange::write_body(std::span<const std::string_view> slices, bool stable) {
     if (bodiless_ && !tunnel_) return;
     std::size_t total = 0;
-    for (const std::string_view s : slices) total += s.size();
+    for (const std::string_view s : slices)
+        total += s.size();
     if (total == 0) return;
     if (chunked_) {
         char line[20];
@@ -103,7 +104,8 @@ void ServerExchange::write_body(std::span<const std::string_view> slices, bool s
             stable ? connection_->write_stable(s) : connection_->write_copy(s);
         }
     } else {
-        for (const std::string_view s : slices) held_.append(s);
+        for (const std::string_view s : slices)
+            held_.append(s);
     }
     response_bytes_ += total;
     if (chunked_) write_text("\r\n");
@@ -137,8 +139,12 @@ void ServerExchange::start_tunnel() {
     connection_->enter_tunnel();
 }
 
-void ServerExchange::pause_request() { connection_->pause_body(*this); }
-void ServerExchange::resume_request() { connection_->resume_body(*this); }
+void ServerExchange::pause_request() {
+    connection_->pause_body(*this);
+}
+void ServerExchange::resume_request() {
+    connection_->resume_body(*this);
+}
 
 std::size_t ServerExchange::response_room() const {
     return front_ ? connection_->read_limit_for_sink() : uv::TcpStream::kRead;

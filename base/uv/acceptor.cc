@@ -1,5 +1,7 @@
 #include "base/uv/acceptor.h"
 
+#include <cerrno>
+
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
@@ -9,8 +11,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cerrno>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -22,7 +22,9 @@ constexpr int kBacklog = 4096;          // the kernel's somaxconn bounds it
 constexpr int kUnsentMax = 256 * 1024;  // bytes that the kernel holds and has not sent yet, a connection
 constexpr unsigned kAcceptsATurn = 64;  // then others get their turn; poll is level-triggered
 
-int open_reserve() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
+int open_reserve() {
+    return ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
 }  // namespace
 
 Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port, bool ask_first) {
@@ -102,11 +104,11 @@ void Acceptor::refuse_new() {
     // A classic BPF program on the listening socket sees its TCP headers: segments with SYN and without ACK are dropped,
     // the last ACKs of handshakes pass. Whoever is dropped tries again a second later and is refused by then.
     sock_filter program[] = {
-        {BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},             // the flags
-        {BPF_ALU | BPF_AND | BPF_K, 0, 0, 0x12},          // ACK | SYN
-        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0x02},          // SYN alone
-        {BPF_RET | BPF_K, 0, 0, 0},                       // drop
-        {BPF_RET | BPF_K, 0, 0, 0xFFFFFFFFu},             // pass
+        {BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},     // the flags
+        {BPF_ALU | BPF_AND | BPF_K, 0, 0, 0x12},  // ACK | SYN
+        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0x02},  // SYN alone
+        {BPF_RET | BPF_K, 0, 0, 0},               // drop
+        {BPF_RET | BPF_K, 0, 0, 0xFFFFFFFFu},     // pass
     };
     const sock_fprog filter{sizeof program / sizeof *program, program};
     ::setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
@@ -158,7 +160,8 @@ struct Signals::Watch {
     Loop* loop = nullptr;
 };
 
-Signals::Signals(Loop& loop, std::initializer_list<int> signums, std::function<void(int)> f) : f_(std::move(f)) {
+Signals::Signals(Loop& loop, std::initializer_list<int> signums, std::function<void(int)> f)
+    : f_(std::move(f)) {
     for (const int signum : signums) {
         auto* watch = new Watch;
         watch->owner = this;

@@ -1,10 +1,10 @@
 // A listening socket on a loop. Several loops listen on one address with SO_REUSEPORT.
 #pragma once
 
-#include <uv.h>
-
 #include <functional>
 #include <string>
+
+#include <uv.h>
 
 #include "base/result.h"
 #include "base/uv/tcp_stream.h"
@@ -17,7 +17,7 @@ Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port,
 SocketAddress local_address(int fd);
 
 class Acceptor {
- public:
+  public:
     // `on_accept` gets a connected, non-blocking socket that it owns from then on.
     using OnAccept = std::function<void(int fd)>;
 
@@ -32,7 +32,7 @@ class Acceptor {
 
     SocketAddress address() const { return local_address(fd_); }
 
- private:
+  private:
     ~Acceptor() = default;
     void accept_some(unsigned most);
     void shed_one();
@@ -55,13 +55,13 @@ std::uint64_t raise_open_files();
 
 // Calls `f(signum)` on the loop's thread for each of the signals. One instance a process.
 class Signals {
- public:
+  public:
     Signals(Loop& loop, std::initializer_list<int> signums, std::function<void(int)> f);
     ~Signals();
     Signals(const Signals&) = delete;
     Signals& operator=(const Signals&) = delete;
 
- private:
+  private:
     struct Watch;
     std::vector<Watch*> watches_;
     std::function<void(int)> f_;

@@ -13,8 +13,8 @@ constexpr std::uint16_t kTypeSrv = 33;
 constexpr std::uint16_t kClassInternet = 1;
 
 bool host_name_byte(std::uint8_t byte) {
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') || byte == '-' || byte == '_';
+    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
+           byte == '-' || byte == '_';
 }
 
 // A cursor over the whole message. After a read past the end, good() is false and every read gives
@@ -53,9 +53,8 @@ class Reader {
     // is too long, or `host` is asked for and a byte may not stand in a host name.
     std::optional<std::string> name(bool host) {
         std::string out;
-        std::optional<std::size_t>
-            behind;                       // where the cursor goes once a pointer has been followed
-        std::size_t pointer_limit = at_;  // the next pointer must point before this
+        std::optional<std::size_t> behind;  // where the cursor goes once a pointer has been followed
+        std::size_t pointer_limit = at_;    // the next pointer must point before this
         for (;;) {
             const std::uint8_t length = u8();
             if (!good_) return std::nullopt;
@@ -149,9 +148,8 @@ Resolution<SrvRecords> parse_srv_response(std::span<const std::uint8_t> message)
         return ResolveError{ResolveFailure::kNotFound, "no SRV target"};
     }
     records.ttl = ttl;
-    std::stable_sort(
-        records.targets.begin(), records.targets.end(),
-        [](const SrvTarget& a, const SrvTarget& b) { return a.priority < b.priority; });
+    std::stable_sort(records.targets.begin(), records.targets.end(),
+                     [](const SrvTarget& a, const SrvTarget& b) { return a.priority < b.priority; });
     return records;
 }
 

@@ -16,17 +16,20 @@ std::int64_t clock_nanos(clockid_t clock) {
 
 }  // namespace
 
-Instant read_clock() { return Instant(Duration(clock_nanos(CLOCK_MONOTONIC))); }
+Instant read_clock() {
+    return Instant(Duration(clock_nanos(CLOCK_MONOTONIC)));
+}
 
-WallTime read_wall_clock() { return {clock_nanos(CLOCK_REALTIME) / 1000}; }
+WallTime read_wall_clock() {
+    return {clock_nanos(CLOCK_REALTIME) / 1000};
+}
 
 std::string error_text(int uv_error) {
     char buffer[128];
     return uv_strerror_r(uv_error, buffer, sizeof buffer);
 }
 
-Loop::Loop()
-    : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrite<char[]>(kReadBuffer)) {
+Loop::Loop() : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrite<char[]>(kReadBuffer)) {
     batch_.text = std::make_unique_for_overwrite<char[]>(kBatchText);
     require(uv_loop_init(&loop_) == 0, "an event loop can be made");
     loop_.data = this;
@@ -34,9 +37,7 @@ Loop::Loop()
     uv_prepare_init(&loop_, &prepare_);
     uv_check_init(&loop_, &check_);
     require(uv_async_init(&loop_, &async_,
-                          [](uv_async_t* handle) {
-                              static_cast<Loop*>(handle->data)->run_tasks();
-                          }) == 0,
+                          [](uv_async_t* handle) { static_cast<Loop*>(handle->data)->run_tasks(); }) == 0,
             "an async handle can be made");
     timer_.data = prepare_.data = check_.data = async_.data = this;
     uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
@@ -67,7 +68,8 @@ Loop::~Loop() {
 }
 
 void Loop::run() {
-    while (!stopping_.load(std::memory_order_acquire)) uv_run(&loop_, UV_RUN_DEFAULT);
+    while (!stopping_.load(std::memory_order_acquire))
+        uv_run(&loop_, UV_RUN_DEFAULT);
 }
 
 void Loop::stop() {
@@ -115,10 +117,10 @@ void Loop::arm_timer() {
 }
 
 class Loop::OneShot final : public Timer {
- public:
+  public:
     OneShot(Loop& loop, std::function<void()> f) : loop_(loop), f_(std::move(f)) {}
 
- private:
+  private:
     void on_timeout(Instant) override {
         const auto self = std::move(loop_.one_shots_.at(this));
         loop_.one_shots_.erase(this);
@@ -148,7 +150,8 @@ void Loop::run_tasks() {
         const std::lock_guard lock(tasks_mutex_);
         running_tasks_.swap(tasks_);
     }
-    for (auto& task : running_tasks_) task();
+    for (auto& task : running_tasks_)
+        task();
     running_tasks_.clear();
 }
 

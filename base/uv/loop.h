@@ -10,8 +10,6 @@
 // Memory: the read buffer (128 KiB) and the batch's text (64 KiB) exist once a loop; idle connections hold neither.
 #pragma once
 
-#include <uv.h>
-
 #include <array>
 #include <atomic>
 #include <functional>
@@ -22,6 +20,8 @@
 #include <string>
 #include <unordered_map>
 #include <vector>
+
+#include <uv.h>
 
 #include "base/time.h"
 #include "base/timer_wheel.h"
@@ -35,7 +35,7 @@ Instant read_clock();
 WallTime read_wall_clock();
 
 class Loop {
- public:
+  public:
     static constexpr std::size_t kReadBuffer = 128 * 1024;
     static constexpr std::size_t kBatchText = 64 * 1024;
     static constexpr std::size_t kBatchPieces = 64;
@@ -84,7 +84,7 @@ class Loop {
 
     // Scope of one event: the outermost one flushes at its end.
     class Event {
-     public:
+      public:
         explicit Event(Loop& loop) : loop_(loop) { ++loop_.event_depth_; }
         ~Event() {
             if (loop_.event_depth_ == 1) loop_.finish_event();
@@ -93,11 +93,11 @@ class Loop {
         Event(const Event&) = delete;
         Event& operator=(const Event&) = delete;
 
-     private:
+      private:
         Loop& loop_;
     };
 
- private:
+  private:
     friend class TcpStream;
     class OneShot;
 

@@ -49,8 +49,7 @@ ResolveError error_of(const std::string& name, int status) {
 // RFC 1035 section 2.3.4. Checked here because c-ares' versions report it differently (1.34's
 // ares_search as if the server had said so). What bytes a label holds is left to the server.
 bool valid_name(const std::string& name) {
-    if (name.empty() || name.size() > kNameMax || name.find('\0') != std::string::npos)
-        return false;
+    if (name.empty() || name.size() > kNameMax || name.find('\0') != std::string::npos) return false;
     std::size_t begin = 0;
     while (begin < name.size()) {
         const std::size_t dot = std::min(name.find('.', begin), name.size());
@@ -71,8 +70,7 @@ ResolvedAddresses addresses_of(const ares_addrinfo& answer) {
             if (node->ai_family != family) continue;
             const void* address =
                 family == AF_INET
-                    ? static_cast<const void*>(
-                          &reinterpret_cast<const sockaddr_in*>(node->ai_addr)->sin_addr)
+                    ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in*>(node->ai_addr)->sin_addr)
                     : static_cast<const void*>(
                           &reinterpret_cast<const sockaddr_in6*>(node->ai_addr)->sin6_addr);
             char text[INET6_ADDRSTRLEN] = {};
@@ -112,8 +110,7 @@ const char* to_string(ResolveFailure failure) {
 // its own callbacks, and our users may do anything in theirs.
 class Resolver::Impl {
   public:
-    Impl(uv_loop_t* loop, const ResolverOptions& options)
-        : loop_(loop), lookups_max_(options.lookups_max) {
+    Impl(uv_loop_t* loop, const ResolverOptions& options) : loop_(loop), lookups_max_(options.lookups_max) {
         static const int library = ares_library_init(ARES_LIB_INIT_ALL);
         require(uv_timer_init(loop, &timer_) == 0, "a libuv timer initialises");
         timer_.data = this;
@@ -133,8 +130,7 @@ class Resolver::Impl {
                  [](uv_handle_t* handle) { delete static_cast<Impl*>(handle->data); });
     }
 
-    void resolve_addresses(std::string name,
-                           std::function<void(Resolution<ResolvedAddresses>)> callback) {
+    void resolve_addresses(std::string name, std::function<void(Resolution<ResolvedAddresses>)> callback) {
         if (const auto refused = refusal(name)) {
             deliver_later([callback = std::move(callback), error = *refused] { callback(error); });
             return;
@@ -184,8 +180,7 @@ class Resolver::Impl {
         int mask = ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS;
         settings.sock_state_cb = on_socket_state;
         settings.sock_state_cb_data = this;
-        settings.timeout =
-            static_cast<int>(std::clamp<std::int64_t>(millis_of(options.timeout), 1, 60'000));
+        settings.timeout = static_cast<int>(std::clamp<std::int64_t>(millis_of(options.timeout), 1, 60'000));
         settings.tries = std::clamp(options.tries, 1, 10);
         std::string order = lookups;
         settings.lookups = order.data();
@@ -197,8 +192,7 @@ class Resolver::Impl {
             mask |= ARES_OPT_DOMAINS;
         }
 #ifdef ARES_OPT_QUERY_CACHE
-        settings.qcache_max_ttl =
-            0;  // on by default where it exists, and would outlive our own TTLs
+        settings.qcache_max_ttl = 0;  // on by default where it exists, and would outlive our own TTLs
         mask |= ARES_OPT_QUERY_CACHE;
 #endif
         int status = ares_init_options(channel, &settings, mask);
@@ -252,8 +246,7 @@ class Resolver::Impl {
     static void finish_addresses(AddressLookup* raw, int status, ares_addrinfo* answer,
                                  std::optional<Duration> fixed_ttl) {
         const std::unique_ptr<AddressLookup> lookup(raw);
-        const std::unique_ptr<ares_addrinfo, decltype(&ares_freeaddrinfo)> owned(answer,
-                                                                                 ares_freeaddrinfo);
+        const std::unique_ptr<ares_addrinfo, decltype(&ares_freeaddrinfo)> owned(answer, ares_freeaddrinfo);
         if (status != ARES_SUCCESS || answer == nullptr) {
             finish(*lookup, error_of(lookup->name, status));
             return;
@@ -273,8 +266,7 @@ class Resolver::Impl {
             finish(*lookup, error_of(lookup->name, status));
             return;
         }
-        Resolution<SrvRecords> records =
-            parse_srv_response({bytes, static_cast<std::size_t>(size)});
+        Resolution<SrvRecords> records = parse_srv_response({bytes, static_cast<std::size_t>(size)});
         if (const auto* error = std::get_if<ResolveError>(&records)) {
             finish(*lookup, error_of(lookup->name, error->failure, error->message.c_str()));
             return;
@@ -287,10 +279,9 @@ class Resolver::Impl {
         Impl* impl = lookup.impl;
         --impl->lookups_;
         if (impl->closing_) return;
-        impl->deliver_later(
-            [callback = std::move(lookup.callback), result = std::move(result)]() mutable {
-                callback(std::move(result));
-            });
+        impl->deliver_later([callback = std::move(lookup.callback), result = std::move(result)]() mutable {
+            callback(std::move(result));
+        });
     }
 
     void deliver_later(std::function<void()> result) {
@@ -387,8 +378,7 @@ class Resolver::Impl {
     bool closing_ = false;
 };
 
-Resolver::Resolver(uv_loop_s* loop, const ResolverOptions& options)
-    : impl_(new Impl(loop, options)) {}
+Resolver::Resolver(uv_loop_s* loop, const ResolverOptions& options) : impl_(new Impl(loop, options)) {}
 
 Resolver::~Resolver() {
     close();

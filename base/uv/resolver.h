@@ -44,8 +44,8 @@ struct ResolverOptions {
 };
 
 enum class ResolveFailure : std::uint8_t {
-    kNotFound,  // the name, or a record of the asked type, does not exist; or it is no valid name
-    kTimeout,   // no server answered in time
+    kNotFound,       // the name, or a record of the asked type, does not exist; or it is no valid name
+    kTimeout,        // no server answered in time
     kServerFailure,  // a server refused or failed, none could be reached, or the limit above
     kMalformed,      // an answer came and could not be read
 };
@@ -64,17 +64,15 @@ using Resolution = std::variant<T, ResolveError>;
 inline constexpr Duration kHostsTtl = std::chrono::seconds(60);
 
 struct ResolvedAddresses {
-    std::vector<std::string>
-        ips;         // never empty, no duplicates, IPv4 before IPv6, IPv6 without brackets
-    Duration ttl{};  // the smallest of all records on the way, CNAMEs included
+    std::vector<std::string> ips;  // never empty, no duplicates, IPv4 before IPv6, IPv6 without brackets
+    Duration ttl{};                // the smallest of all records on the way, CNAMEs included
 };
 
 struct SrvTarget {
     std::string host;
     std::uint16_t port = 0;
-    std::uint16_t priority =
-        0;                     // lower is preferred; higher ones are for when those fail (RFC 2782)
-    std::uint16_t weight = 0;  // share within a priority; 0 = seldom, not never
+    std::uint16_t priority = 0;  // lower is preferred; higher ones are for when those fail (RFC 2782)
+    std::uint16_t weight = 0;    // share within a priority; 0 = seldom, not never
     friend bool operator==(const SrvTarget&, const SrvTarget&) = default;
 };
 struct SrvRecords {
@@ -88,9 +86,8 @@ struct SrvEndpoint {
     friend bool operator==(const SrvEndpoint&, const SrvEndpoint&) = default;
 };
 struct ResolvedSrv {
-    std::vector<SrvEndpoint>
-        endpoints;   // never empty, by priority, then as the server ordered them
-    Duration ttl{};  // the smallest of the SRV and all address records
+    std::vector<SrvEndpoint> endpoints;  // never empty, by priority, then as the server ordered them
+    Duration ttl{};                      // the smallest of the SRV and all address records
 };
 
 // Addresses of at most this many targets of one SRV answer are looked up; the rest, which are the
@@ -109,14 +106,12 @@ class Resolver {
     Resolver& operator=(const Resolver&) = delete;
 
     // /etc/hosts first, then A and AAAA together. One family alone is enough.
-    void resolve_addresses(std::string name,
-                           std::function<void(Resolution<ResolvedAddresses>)> callback);
+    void resolve_addresses(std::string name, std::function<void(Resolution<ResolvedAddresses>)> callback);
     // "_ledger._tcp.example.com"; targets as names.
     void resolve_srv(std::string name, std::function<void(Resolution<SrvRecords>)> callback);
     // resolve_srv, then resolve_addresses for each target. When no target has an address, the first
     // target's error is the result.
-    void resolve_srv_addresses(std::string name,
-                               std::function<void(Resolution<ResolvedSrv>)> callback);
+    void resolve_srv_addresses(std::string name, std::function<void(Resolution<ResolvedSrv>)> callback);
 
     // Idempotent. Calls made afterwards do nothing, and their callbacks never fire.
     void close();

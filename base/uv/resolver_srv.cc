@@ -13,8 +13,7 @@ namespace {
 // resolver closes, those are dropped and this with them, so `resolver` never dangles.
 class SrvJob : public std::enable_shared_from_this<SrvJob> {
   public:
-    SrvJob(Resolver& resolver, SrvRecords records,
-           std::function<void(Resolution<ResolvedSrv>)> callback)
+    SrvJob(Resolver& resolver, SrvRecords records, std::function<void(Resolution<ResolvedSrv>)> callback)
         : resolver_(resolver), records_(std::move(records)), callback_(std::move(callback)) {
         if (records_.targets.size() > kSrvTargetsMax) records_.targets.resize(kSrvTargetsMax);
         addresses_.resize(records_.targets.size());
@@ -30,16 +29,15 @@ class SrvJob : public std::enable_shared_from_this<SrvJob> {
     void start_next() {
         if (next_ == records_.targets.size()) return;
         const std::size_t index = next_++;
-        resolver_.resolve_addresses(
-            records_.targets[index].host,
-            [self = shared_from_this(), index](Resolution<ResolvedAddresses> result) {
-                self->addresses_[index] = std::move(result);
-                if (++self->done_ == self->addresses_.size()) {
-                    self->callback_(self->result());
-                    return;
-                }
-                self->start_next();
-            });
+        resolver_.resolve_addresses(records_.targets[index].host,
+                                    [self = shared_from_this(), index](Resolution<ResolvedAddresses> result) {
+                                        self->addresses_[index] = std::move(result);
+                                        if (++self->done_ == self->addresses_.size()) {
+                                            self->callback_(self->result());
+                                            return;
+                                        }
+                                        self->start_next();
+                                    });
     }
 
     Resolution<ResolvedSrv> result() const {
@@ -71,16 +69,15 @@ class SrvJob : public std::enable_shared_from_this<SrvJob> {
 
 void Resolver::resolve_srv_addresses(std::string name,
                                      std::function<void(Resolution<ResolvedSrv>)> callback) {
-    resolve_srv(std::move(name),
-                [this, callback = std::move(callback)](Resolution<SrvRecords> result) mutable {
-                    if (auto* error = std::get_if<ResolveError>(&result)) {
-                        callback(std::move(*error));
-                        return;
-                    }
-                    std::make_shared<SrvJob>(*this, std::move(std::get<SrvRecords>(result)),
-                                             std::move(callback))
-                        ->start();
-                });
+    resolve_srv(
+        std::move(name), [this, callback = std::move(callback)](Resolution<SrvRecords> result) mutable {
+            if (auto* error = std::get_if<ResolveError>(&result)) {
+                callback(std::move(*error));
+                return;
+            }
+            std::make_shared<SrvJob>(*this, std::move(std::get<SrvRecords>(result)), std::move(callback))
+                ->start();
+        });
 }
 
 }  // namespace outrider::uv

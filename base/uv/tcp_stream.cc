@@ -1,5 +1,10 @@
 #include "base/uv/tcp_stream.h"
 
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
 #include <arpa/inet.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
@@ -7,11 +12,6 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cstdlib>
-#include <cstring>
 
 #include "base/check.h"
 
@@ -37,8 +37,7 @@ Result<SocketAddress> SocketAddress::parse(const std::string& ip, std::uint16_t 
 std::string SocketAddress::ip() const {
     char text[INET6_ADDRSTRLEN] = "";
     if (storage.ss_family == AF_INET) {
-        ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text,
-                    sizeof text);
+        ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text, sizeof text);
     } else if (storage.ss_family == AF_INET6) {
         const auto& address = reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr;
         if (IN6_IS_ADDR_V4MAPPED(&address)) {
@@ -173,8 +172,7 @@ void TcpStream::push_piece(const char* data, std::size_t size) {
             return;
         }
     }
-    batch.pieces[batch.piece_count++] =
-        uv_buf_init(const_cast<char*>(data), static_cast<unsigned>(size));
+    batch.pieces[batch.piece_count++] = uv_buf_init(const_cast<char*>(data), static_cast<unsigned>(size));
 }
 
 void TcpStream::write_stable(std::string_view data) {
@@ -311,7 +309,9 @@ void TcpStream::shutdown_write() {
     if (queued_ == 0 && write_error_ == 0) finish_shutdown();
 }
 
-void TcpStream::finish_shutdown() { ::shutdown(fd(), SHUT_WR); }
+void TcpStream::finish_shutdown() {
+    ::shutdown(fd(), SHUT_WR);
+}
 
 void TcpStream::close(bool reset) {
     if (closing_) return;
@@ -338,7 +338,8 @@ std::size_t TcpStream::read_limit_for_sink() const {
     std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
     socklen_t size = sizeof memory;
     if (::getsockopt(fd(), SOL_SOCKET, SO_MEMINFO, memory.data(), &size) != 0) return kRead;
-    const std::uint32_t room = memory[SK_MEMINFO_SNDBUF] - std::min(memory[SK_MEMINFO_SNDBUF], memory[SK_MEMINFO_WMEM_QUEUED]);
+    const std::uint32_t room =
+        memory[SK_MEMINFO_SNDBUF] - std::min(memory[SK_MEMINFO_SNDBUF], memory[SK_MEMINFO_WMEM_QUEUED]);
     // The kernel's own bookkeeping takes a part of its room.
     return room >= kRead + kRead / 2 ? kLargeRead : kRead;
 }

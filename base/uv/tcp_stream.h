@@ -10,14 +10,14 @@
 //   * on_blocked() and on_drained() alternate
 #pragma once
 
-#include <sys/socket.h>
-#include <uv.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+
+#include <sys/socket.h>
+#include <uv.h>
 
 #include "base/result.h"
 #include "base/uv/loop.h"
@@ -29,7 +29,7 @@ struct SocketAddress {
     sockaddr_storage storage{};
 
     static Result<SocketAddress> parse(const std::string& ip, std::uint16_t port);
-    std::string ip() const;    // without brackets
+    std::string ip() const;  // without brackets
     std::uint16_t port() const;
     std::string text() const;  // "ip:port", "[ip6]:port"
     const sockaddr* raw() const { return reinterpret_cast<const sockaddr*>(&storage); }
@@ -37,7 +37,7 @@ struct SocketAddress {
 };
 
 class TcpStream {
- public:
+  public:
     explicit TcpStream(Loop& loop) : loop_(loop) {}
     TcpStream(const TcpStream&) = delete;
     TcpStream& operator=(const TcpStream&) = delete;
@@ -88,21 +88,23 @@ class TcpStream {
     SocketAddress peer() const;
     SocketAddress local() const;
 
- protected:
+  protected:
     virtual ~TcpStream() = default;
 
     virtual void on_connected() {}
     virtual void on_read(std::string_view data) = 0;
-    virtual void on_eof() = 0;                   // the peer sent FIN
-    virtual void on_error(int uv_error) = 0;     // reset, refused, broken pipe; call close()
-    virtual void on_write_error(int os_error) { on_error(os_error); }  // nothing more can be sent; reading may go on
-    virtual void on_blocked() {}                 // output is being kept: stop producing
-    virtual void on_drained() {}                 // everything kept has left
-    virtual void on_closed() = 0;                // last call; delete this
+    virtual void on_eof() = 0;                // the peer sent FIN
+    virtual void on_error(int uv_error) = 0;  // reset, refused, broken pipe; call close()
+    virtual void on_write_error(int os_error) {
+        on_error(os_error);
+    }                              // nothing more can be sent; reading may go on
+    virtual void on_blocked() {}   // output is being kept: stop producing
+    virtual void on_drained() {}   // everything kept has left
+    virtual void on_closed() = 0;  // last call; delete this
     // How much the next read may bring (at most Loop::kReadBuffer) when the last one was full.
     virtual std::size_t large_read_limit() { return kRead; }
 
- private:
+  private:
     friend class Loop;
     struct KeptWrite;
 

@@ -27,8 +27,9 @@ std::string check_address(const std::string& text) {
 }
 
 void add_admin_options(CLI::App& command, cli::AdminTarget& target) {
-    auto* address = command.add_option("--admin", target.address, "Admin endpoint, host:port (default 127.0.0.1:9901)")
-                        ->check(check_address);
+    auto* address =
+        command.add_option("--admin", target.address, "Admin endpoint, host:port (default 127.0.0.1:9901)")
+            ->check(check_address);
     command.add_option("-c,--config", target.config_path, "Take the admin endpoint from this configuration")
         ->excludes(address);
 }
@@ -61,22 +62,26 @@ int main(int argc, char** argv) {
     auto* drain = app.add_subcommand("drain", "Ask the sidecar to drain (for preStop hooks)");
     add_admin_options(*drain, target);
     drain->add_option("--timeout", timeout, "Wait at most this long for the answer")->check(check_duration);
-    drain->add_option("--wait", wait, "Return when the sidecar has ended, at most after this long")->check(check_duration);
+    drain->add_option("--wait", wait, "Return when the sidecar has ended, at most after this long")
+        ->check(check_duration);
     drain->callback([&] {
         code = cli::drain(target, *outrider::parse_duration(timeout), *outrider::parse_duration(wait));
     });
 
     std::string wait_timeout = "60s";
     std::vector<std::string> command;
-    auto* wait_for = app.add_subcommand("wait", "Wait until the sidecar is ready, then run a command: wait -- CMD ARG…");
+    auto* wait_for =
+        app.add_subcommand("wait", "Wait until the sidecar is ready, then run a command: wait -- CMD ARG…");
     add_admin_options(*wait_for, target);
     wait_for->add_option("--timeout", wait_timeout, "Give up after this long")->check(check_duration);
     wait_for->add_option("command", command, "What to run");
-    wait_for->callback([&] { code = cli::wait_and_exec(target, *outrider::parse_duration(wait_timeout), command); });
+    wait_for->callback(
+        [&] { code = cli::wait_and_exec(target, *outrider::parse_duration(wait_timeout), command); });
 
     cli::DemoOptions demo_options;
     demo_options.program = argv[0];
-    auto* demo = app.add_subcommand("demo", "Run the ledger application and a sidecar on loopback until Ctrl-C");
+    auto* demo =
+        app.add_subcommand("demo", "Run the ledger application and a sidecar on loopback until Ctrl-C");
     demo->add_option("--port", demo_options.port, "The sidecar's port (another one when taken)");
     demo->add_option("--admin-port", demo_options.admin_port, "The admin endpoint's port (likewise)");
     demo->callback([&] { code = cli::demo(demo_options); });

@@ -34,8 +34,8 @@ std::vector<std::uint32_t> make_schedule(const std::vector<std::uint32_t>& weigh
         total += weights[i] / divisor;
     }
     // At least one turn each, so the bound gives way when there are more endpoints than turns.
-    const double scale = std::min(1.0, static_cast<double>(kScheduleTurnsMax) /
-                                           static_cast<double>(std::max<std::uint64_t>(total, 1)));
+    const double scale = std::min(
+        1.0, static_cast<double>(kScheduleTurnsMax) / static_cast<double>(std::max<std::uint64_t>(total, 1)));
     struct Turn {
         double deadline;
         std::uint32_t endpoint;
@@ -68,9 +68,8 @@ class RoundRobin final : public Balancer {
         : draws_(weights_of(endpoints)),
           schedule_(make_schedule(weights_of(endpoints), draws_.candidates())) {}
 
-    std::optional<std::size_t> pick(std::uint64_t /*hash*/,
-                                    const std::vector<EndpointLoad>& /*load*/, Usable usable,
-                                    Random& random) override {
+    std::optional<std::size_t> pick(std::uint64_t /*hash*/, const std::vector<EndpointLoad>& /*load*/,
+                                    Usable usable, Random& random) override {
         if (schedule_.empty()) return std::nullopt;
         if (!started_) {
             started_ = true;
@@ -93,8 +92,7 @@ class RoundRobin final : public Balancer {
 
 class LeastRequest final : public Balancer {
   public:
-    explicit LeastRequest(const std::vector<BalancerEndpoint>& endpoints)
-        : draws_(weights_of(endpoints)) {
+    explicit LeastRequest(const std::vector<BalancerEndpoint>& endpoints) : draws_(weights_of(endpoints)) {
         double total = 0;
         for (const BalancerEndpoint& endpoint : endpoints) {
             total += endpoint.weight;
@@ -119,10 +117,8 @@ class LeastRequest final : public Balancer {
         const std::optional<std::size_t> second = other_than(first, usable, random);
         if (!second) return first;
         require(load.size() == relative_weights_.size(), "load has one entry per endpoint");
-        const double first_cost =
-            least_request_cost(load[first], load[*second], relative_weights_[first]);
-        const double second_cost =
-            least_request_cost(load[*second], load[first], relative_weights_[*second]);
+        const double first_cost = least_request_cost(load[first], load[*second], relative_weights_[first]);
+        const double second_cost = least_request_cost(load[*second], load[first], relative_weights_[*second]);
         return second_cost < first_cost ? *second : first;
     }
 
@@ -144,8 +140,7 @@ class LeastRequest final : public Balancer {
 
 }  // namespace
 
-std::unique_ptr<Balancer> make_balancer(BalancerKind kind,
-                                        const std::vector<BalancerEndpoint>& endpoints) {
+std::unique_ptr<Balancer> make_balancer(BalancerKind kind, const std::vector<BalancerEndpoint>& endpoints) {
     switch (kind) {
         case BalancerKind::kRoundRobin:
             return std::make_unique<RoundRobin>(endpoints);
@@ -165,10 +160,8 @@ std::uint64_t key_hash(std::string_view key) {
     return hash == 0 ? 1 : hash;
 }
 
-double least_request_cost(const EndpointLoad& endpoint, const EndpointLoad& other,
-                          double relative_weight) {
-    const double known =
-        endpoint.latency_ewma_us > 0 ? endpoint.latency_ewma_us : other.latency_ewma_us;
+double least_request_cost(const EndpointLoad& endpoint, const EndpointLoad& other, double relative_weight) {
+    const double known = endpoint.latency_ewma_us > 0 ? endpoint.latency_ewma_us : other.latency_ewma_us;
     return (endpoint.in_flight / relative_weight + 1) * std::max(known, kLatencyFloorUs);
 }
 

@@ -78,13 +78,11 @@ class Balancer {
     // `hash` is the request's key hash (key_hash()), for the hashing balancers; 0 = the request has
     // no key, and then they choose at random. `load` has one entry per endpoint; only least request
     // reads it, the others accept an empty one.
-    virtual std::optional<std::size_t> pick(std::uint64_t hash,
-                                            const std::vector<EndpointLoad>& load, Usable usable,
-                                            Random& random) = 0;
+    virtual std::optional<std::size_t> pick(std::uint64_t hash, const std::vector<EndpointLoad>& load,
+                                            Usable usable, Random& random) = 0;
 };
 
-std::unique_ptr<Balancer> make_balancer(BalancerKind kind,
-                                        const std::vector<BalancerEndpoint>& endpoints);
+std::unique_ptr<Balancer> make_balancer(BalancerKind kind, const std::vector<BalancerEndpoint>& endpoints);
 
 // The hash of a request's key for the hashing balancers: XXH3, 64 bits, never 0. Not for anything
 // an attacker must not predict.
@@ -107,8 +105,7 @@ inline constexpr std::uint64_t kExploreOneIn = 64;
 // then tie, and the draw in proportion to weight decides; with weights 1:9 the light one still gets
 // its tenth. An endpoint without a sample is judged on in_flight alone: it borrows the other's
 // latency. Neither a flood towards a new endpoint nor a boycott of it follows.
-double least_request_cost(const EndpointLoad& endpoint, const EndpointLoad& other,
-                          double relative_weight);
+double least_request_cost(const EndpointLoad& endpoint, const EndpointLoad& other, double relative_weight);
 
 // A latency average with peak sensitivity (Finagle's and Linkerd's peak EWMA): a sample above the
 // average replaces it at once, a lower one pulls it down with weight 1 - exp(-dt / kEwmaDecay),
@@ -122,12 +119,10 @@ double ewma_update(double old_us, double sample_us, Duration dt);
 
 inline constexpr std::size_t kScheduleTurnsMax = 65536;  // round robin: finer weights are rounded
 inline constexpr std::size_t kRingPointsPerWeight = 160;
-inline constexpr std::size_t kRingPointsMax =
-    262144;  // about 5 MiB; an endpoint keeps at least one point
+inline constexpr std::size_t kRingPointsMax = 262144;  // about 5 MiB; an endpoint keeps at least one point
 inline constexpr std::size_t kMaglevSmallEndpoints = 16;
 inline constexpr std::size_t kMaglevLargeEndpoints = 6553;
-inline constexpr std::size_t kMaglevTableSmall =
-    4093;  // primes: section 3.4 needs skips coprime to M
+inline constexpr std::size_t kMaglevTableSmall = 4093;  // primes: section 3.4 needs skips coprime to M
 inline constexpr std::size_t kMaglevTable = 65537;
 inline constexpr std::size_t kMaglevTableLarge = 655373;
 

@@ -6,18 +6,16 @@
 
 namespace outrider::policy {
 
-DnsRefresh::Step DnsRefresh::on_answer(Instant now, std::vector<BalancerEndpoint> endpoints,
-                                       Duration ttl, Random& random) {
+DnsRefresh::Step DnsRefresh::on_answer(Instant now, std::vector<BalancerEndpoint> endpoints, Duration ttl,
+                                       Random& random) {
     if (endpoints.empty()) return on_failure(now, random);
     failures_ = 0;
-    std::stable_sort(
-        endpoints.begin(), endpoints.end(),
-        [](const BalancerEndpoint& a, const BalancerEndpoint& b) { return a.id < b.id; });
-    endpoints.erase(std::unique(endpoints.begin(), endpoints.end(),
-                                [](const BalancerEndpoint& a, const BalancerEndpoint& b) {
-                                    return a.id == b.id;
-                                }),
-                    endpoints.end());
+    std::stable_sort(endpoints.begin(), endpoints.end(),
+                     [](const BalancerEndpoint& a, const BalancerEndpoint& b) { return a.id < b.id; });
+    endpoints.erase(
+        std::unique(endpoints.begin(), endpoints.end(),
+                    [](const BalancerEndpoint& a, const BalancerEndpoint& b) { return a.id == b.id; }),
+        endpoints.end());
     const bool changed = endpoints != endpoints_;
     if (changed) endpoints_ = std::move(endpoints);
     return {.next = now + std::clamp(ttl, limits_.ttl_min, limits_.ttl_max), .changed = changed};

@@ -39,8 +39,7 @@ class DnsRefresh {
         bool changed = false;  // endpoints() differs from before: build a new balancer
     };
 
-    Step on_answer(Instant now, std::vector<BalancerEndpoint> endpoints, Duration ttl,
-                   Random& random);
+    Step on_answer(Instant now, std::vector<BalancerEndpoint> endpoints, Duration ttl, Random& random);
     Step on_failure(Instant now, Random& random);
 
     // The last good ones; empty until the first answer.

@@ -17,9 +17,8 @@ std::vector<std::uint32_t> candidates_by_id(const std::vector<BalancerEndpoint>&
     for (std::size_t i = 0; i < endpoints.size(); ++i) {
         if (endpoints[i].weight > 0) order.push_back(static_cast<std::uint32_t>(i));
     }
-    std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return endpoints[a].id < endpoints[b].id;
-    });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return endpoints[a].id < endpoints[b].id; });
     return order;
 }
 
@@ -80,8 +79,7 @@ class RingHash final : public Balancer {
     // so a look-up is one read here and one or two there instead of a binary search over megabytes.
     void index_points() {
         if (points_.empty()) return;
-        const unsigned bits =
-            std::max(1U, static_cast<unsigned>(std::bit_width(points_.size() - 1)));
+        const unsigned bits = std::max(1U, static_cast<unsigned>(std::bit_width(points_.size() - 1)));
         shift_ = 64 - bits;
         starts_.resize(std::size_t{1} << bits);
         std::size_t at = 0;
@@ -120,8 +118,7 @@ class Maglev final : public Balancer {
   public:
     explicit Maglev(const std::vector<BalancerEndpoint>& endpoints)
         : candidates_(candidates_by_id(endpoints)) {
-        require(candidates_.size() <= kMaglevTableLarge,
-                "every endpoint fits into the maglev table");
+        require(candidates_.size() <= kMaglevTableLarge, "every endpoint fits into the maglev table");
         if (!candidates_.empty()) fill(endpoints);
     }
 

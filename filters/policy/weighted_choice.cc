@@ -4,8 +4,7 @@
 
 namespace outrider::policy {
 
-std::optional<std::size_t> weighted_choice(std::span<const std::uint32_t> weights,
-                                           std::uint64_t random) {
+std::optional<std::size_t> weighted_choice(std::span<const std::uint32_t> weights, std::uint64_t random) {
     std::uint64_t total = 0;
     for (const std::uint32_t weight : weights) {
         total += weight;

@@ -13,7 +13,6 @@ namespace outrider::policy {
 // to weight. Nothing when all weights are 0; never an index of weight 0. The same number gives the
 // same index, so a caller may feed a hash to keep a user on one side of a split. O(n): clusters of
 // a route are few.
-std::optional<std::size_t> weighted_choice(std::span<const std::uint32_t> weights,
-                                           std::uint64_t random);
+std::optional<std::size_t> weighted_choice(std::span<const std::uint32_t> weights, std::uint64_t random);
 
 }  // namespace outrider::policy

@@ -43,8 +43,7 @@ void WeightedPick::build_aliases(std::uint64_t total) {
         const std::uint32_t poor = small.back();
         const std::uint32_t rich = large.back();
         small.pop_back();
-        aliases_[poor] = {.keep_below = static_cast<std::uint64_t>(share[poor] * kFull),
-                          .other = rich};
+        aliases_[poor] = {.keep_below = static_cast<std::uint64_t>(share[poor] * kFull), .other = rich};
         share[rich] -= 1 - share[poor];
         if (share[rich] < 1) {
             large.pop_back();

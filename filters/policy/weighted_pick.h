@@ -31,8 +31,7 @@ class WeightedPick {
         // The low half decides within the slot; it is independent of the high bits that chose the
         // slot as long as there are fewer than 2^32 slots.
         const Alias& alias = aliases_[slot];
-        return (bits & 0xffffffffU) < alias.keep_below ? candidates_[slot]
-                                                       : candidates_[alias.other];
+        return (bits & 0xffffffffU) < alias.keep_below ? candidates_[slot] : candidates_[alias.other];
     }
 
     // In proportion to weight among the usable ones other than `except`: some draws first, then one

@@ -41,8 +41,7 @@ class OpenMetricsChecker {
     std::string check_line(const std::string& line) {
         static const std::regex kMeta(R"(# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.*))");
         static const std::string kLabel = R"re([a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\["n\\])*")re";
-        static const std::regex kSample(R"re(([a-zA-Z_:][a-zA-Z0-9_:]*)(\{)re" + kLabel + "(?:," +
-                                        kLabel +
+        static const std::regex kSample(R"re(([a-zA-Z_:][a-zA-Z0-9_:]*)(\{)re" + kLabel + "(?:," + kLabel +
                                         R"re()*\})? (-?\d+(?:\.\d+)?(?:e[+-]\d+)?|NaN|[+-]Inf))re");
         std::smatch m;
         if (line == "# EOF") {
@@ -54,8 +53,7 @@ class OpenMetricsChecker {
         return check_sample(m[1], m[2]);
     }
 
-    std::string check_meta(const std::string& what, const std::string& name,
-                           const std::string& rest) {
+    std::string check_meta(const std::string& what, const std::string& name, const std::string& rest) {
         if (name != family_) {
             if (!families_.insert(name).second) return "family split";
             family_ = name;
@@ -198,8 +196,7 @@ TEST(Registry, WritesOpenMetricsThatAStrictReaderAccepts) {
     const std::string text = registry.render(kOpen);
     EXPECT_EQ(OpenMetricsChecker().check(text), "") << text;
     EXPECT_THAT(text, HasSubstr("# TYPE outrider_retries counter\n"));
-    EXPECT_THAT(text,
-                HasSubstr("outrider_retries_total{route=\"a\\\"b\\\\c\\nd\xEF\xBF\xBD\"} 1\n"));
+    EXPECT_THAT(text, HasSubstr("outrider_retries_total{route=\"a\\\"b\\\\c\\nd\xEF\xBF\xBD\"} 1\n"));
     EXPECT_THAT(text, HasSubstr("A \\\"quoted\\\" \\\\ help\\nin two lines."));
     EXPECT_THAT(text, HasSubstr("process_cpu_seconds_total "));
     EXPECT_THAT(registry.render(kText), HasSubstr("A \"quoted\" \\\\ help\\nin two lines."));
@@ -324,9 +321,9 @@ TEST(ProcessMetrics, TellWhatThisProcessUses) {
     Registry registry(1);
     registry.collect(collect_process_metrics);
     const std::string text = registry.render(kText);
-    for (const char* name : {"process_cpu_seconds_total", "process_resident_memory_bytes",
-                             "process_virtual_memory_bytes", "process_threads",
-                             "process_start_time_seconds", "process_open_fds", "process_max_fds"}) {
+    for (const char* name :
+         {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes",
+          "process_threads", "process_start_time_seconds", "process_open_fds", "process_max_fds"}) {
         EXPECT_THAT(text, HasSubstr(std::string("\n") + name + " ")) << text;
     }
 }

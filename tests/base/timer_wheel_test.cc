@@ -1,11 +1,11 @@
 #include "base/timer_wheel.h"
 
-#include <gtest/gtest.h>
-
 #include <functional>
 #include <memory>
 #include <random>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace outrider {
 namespace {
@@ -94,7 +94,8 @@ TEST(TimerWheel, AgreesWithAListUnderRandomUse) {
         TimerWheel wheel(t0);
         std::vector<std::unique_ptr<Probe>> probes;
         std::vector<Instant> expected(50, Instant::max());
-        for (int i = 0; i < 50; ++i) probes.push_back(std::make_unique<Probe>());
+        for (int i = 0; i < 50; ++i)
+            probes.push_back(std::make_unique<Probe>());
         Instant now = t0;
         for (int step = 0; step < 4000; ++step) {
             const std::size_t i = random() % probes.size();

@@ -10,13 +10,12 @@ using namespace std::chrono_literals;
 using test::srv_record;
 
 std::string question_for(const std::string& name) {
-    return std::string("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00", 12) +
-           test::wire_name(name) + std::string("\x00\x21\x00\x01", 4);
+    return std::string("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00", 12) + test::wire_name(name) +
+           std::string("\x00\x21\x00\x01", 4);
 }
 
 std::string response(const std::vector<test::DnsRecord>& records) {
-    const test::DnsZone zone = {
-        {{"_x._tcp.y", test::kTypeSrv}, {test::DnsReply::Kind::kAnswer, records}}};
+    const test::DnsZone zone = {{{"_x._tcp.y", test::kTypeSrv}, {test::DnsReply::Kind::kAnswer, records}}};
     return test::make_dns_response(zone, question_for("_x._tcp.y"), false);
 }
 
@@ -31,12 +30,10 @@ std::string outcome(const std::string& bytes) {
 }
 
 TEST(SrvResponse, SortsByPriorityAndTakesTheSmallestTtl) {
-    const auto result =
-        parse(response({srv_record(20, 1, 81, "b.y", 300), srv_record(10, 0, 80, "a.y", 40),
-                        srv_record(10, 5, 82, "c.y", 50)}));
+    const auto result = parse(response({srv_record(20, 1, 81, "b.y", 300), srv_record(10, 0, 80, "a.y", 40),
+                                        srv_record(10, 5, 82, "c.y", 50)}));
     const SrvRecords& records = std::get<SrvRecords>(result);
-    const std::vector<SrvTarget> expected = {
-        {"a.y", 80, 10, 0}, {"c.y", 82, 10, 5}, {"b.y", 81, 20, 1}};
+    const std::vector<SrvTarget> expected = {{"a.y", 80, 10, 0}, {"c.y", 82, 10, 5}, {"b.y", 81, 20, 1}};
     EXPECT_EQ(records.targets, expected);
     EXPECT_EQ(records.ttl, 40s);
 }
@@ -48,8 +45,7 @@ TEST(SrvResponse, CountsTheTtlOfACname) {
 }
 
 TEST(SrvResponse, ATtlWithItsTopBitSetIsZero) {
-    EXPECT_EQ(std::get<SrvRecords>(parse(response({srv_record(1, 1, 80, "a.y", 0x80000001)}))).ttl,
-              0s);
+    EXPECT_EQ(std::get<SrvRecords>(parse(response({srv_record(1, 1, 80, "a.y", 0x80000001)}))).ttl, 0s);
 }
 
 TEST(SrvResponse, FollowsCompressionInTargets) {
@@ -69,8 +65,7 @@ TEST(SrvResponse, NotFoundWithoutATarget) {
 }
 
 TEST(SrvResponse, EveryCutIsMalformed) {
-    const std::string whole =
-        response({srv_record(1, 1, 80, "a.y", 40), srv_record(1, 1, 80, "b.y", 40)});
+    const std::string whole = response({srv_record(1, 1, 80, "a.y", 40), srv_record(1, 1, 80, "b.y", 40)});
     for (std::size_t size = 0; size < whole.size(); ++size) {
         // A copy of its own size, so that AddressSanitizer sees a read past its end.
         EXPECT_EQ(outcome(std::string(whole.data(), size)), "malformed answer") << size;
@@ -79,8 +74,7 @@ TEST(SrvResponse, EveryCutIsMalformed) {
 }
 
 TEST(SrvResponse, EveryChangedByteIsReadWithoutHarm) {
-    const std::string whole =
-        response({srv_record(1, 1, 80, "a.y", 40), srv_record(1, 1, 80, "b.y", 40)});
+    const std::string whole = response({srv_record(1, 1, 80, "a.y", 40), srv_record(1, 1, 80, "b.y", 40)});
     for (std::size_t at = 0; at < whole.size(); ++at) {
         for (const int value : {0, 1, 63, 64, 0x80, 0xc0, 0xff}) {
             std::string changed = whole;
@@ -104,11 +98,9 @@ TEST(SrvResponse, RefusesPointersThatDoNotPointBack) {
 }
 
 TEST(SrvResponse, RefusesTargetsThatAreNoHostNames) {
-    for (const std::string& target :
-         {std::string("a b.y"), std::string("a/../b"), std::string("a\nb"),
-          std::string("caf\xc3\xa9"), std::string("a\0b", 3)}) {
-        EXPECT_EQ(outcome(response({srv_record(1, 1, 80, target, 40)})), "malformed answer")
-            << target;
+    for (const std::string& target : {std::string("a b.y"), std::string("a/../b"), std::string("a\nb"),
+                                      std::string("caf\xc3\xa9"), std::string("a\0b", 3)}) {
+        EXPECT_EQ(outcome(response({srv_record(1, 1, 80, target, 40)})), "malformed answer") << target;
     }
     std::string long_name;
     for (int i = 0; i < 5; ++i) {

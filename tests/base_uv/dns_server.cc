@@ -76,8 +76,7 @@ std::string make_dns_response(const DnsZone& zone, const std::string& query, boo
                                                  static_cast<unsigned char>(query[at + 2]));
     const std::string question = query.substr(kHeader, at + 5 - kHeader);
     const auto found = zone.find({name, type});
-    const DnsReply reply =
-        found != zone.end() ? found->second : DnsReply{DnsReply::Kind::kNotFound, {}};
+    const DnsReply reply = found != zone.end() ? found->second : DnsReply{DnsReply::Kind::kNotFound, {}};
 
     using Kind = DnsReply::Kind;
     if (reply.kind == Kind::kSilent) return "";
@@ -101,8 +100,7 @@ std::string make_dns_response(const DnsZone& zone, const std::string& query, boo
         ++count;
         records += u16(0xc00c) + u16(type) + u16(1) + u32(60) + u16(400) + "short";
     }
-    return query.substr(0, 2) + u16(flags) + u16(1) + u16(count) + u16(0) + u16(0) + question +
-           records;
+    return query.substr(0, 2) + u16(flags) + u16(1) + u16(count) + u16(0) + u16(0) + question + records;
 }
 
 DnsServer::DnsServer(DnsZone zone) : zone_(std::move(zone)) {
@@ -156,8 +154,7 @@ void DnsServer::answer_datagram() const {
     char bytes[4096];
     sockaddr_in peer{};
     socklen_t size = sizeof peer;
-    const ssize_t got =
-        recvfrom(udp_, bytes, sizeof bytes, 0, reinterpret_cast<sockaddr*>(&peer), &size);
+    const ssize_t got = recvfrom(udp_, bytes, sizeof bytes, 0, reinterpret_cast<sockaddr*>(&peer), &size);
     if (got < 0) return;
     const std::string reply =
         make_dns_response(zone_, std::string(bytes, static_cast<std::size_t>(got)), false);

@@ -39,8 +39,8 @@ struct DnsReply {
         kServerFailure,  // SERVFAIL
         kSilent,         // no packet at all
         kNoise,          // bytes that are no DNS message
-        kCutRecord,  // header and question are right, the record claims more bytes than there are
-        kTruncated,  // TC over UDP, the records over TCP
+        kCutRecord,      // header and question are right, the record claims more bytes than there are
+        kTruncated,      // TC over UDP, the records over TCP
     };
     Kind kind = Kind::kAnswer;
     std::vector<DnsRecord> records;

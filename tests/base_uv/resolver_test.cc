@@ -48,8 +48,7 @@ class ResolverTest : public testing::Test {
             [&](auto callback) { resolver_->resolve_addresses(name, std::move(callback)); });
     }
     Resolution<SrvRecords> srv(const std::string& name) {
-        return wait<SrvRecords>(
-            [&](auto callback) { resolver_->resolve_srv(name, std::move(callback)); });
+        return wait<SrvRecords>([&](auto callback) { resolver_->resolve_srv(name, std::move(callback)); });
     }
     Resolution<ResolvedSrv> srv_addresses(const std::string& name) {
         return wait<ResolvedSrv>(
@@ -89,13 +88,11 @@ DnsReply answer(std::vector<test::DnsRecord> records) {
 }
 
 TEST_F(ResolverTest, GivesBothFamiliesAndTheSmallestTtl) {
-    serve({{{"both.test", kTypeA},
-            answer({test::a_record("10.0.0.1", 30), test::a_record("10.0.0.2", 30)})},
+    serve({{{"both.test", kTypeA}, answer({test::a_record("10.0.0.1", 30), test::a_record("10.0.0.2", 30)})},
            {{"both.test", kTypeAaaa}, answer({test::aaaa_record("fd00::1", 12)})}});
     const auto result = addresses("both.test");
     ASSERT_EQ(outcome(result), "ok");
-    EXPECT_EQ(std::get<ResolvedAddresses>(result).ips,
-              (Strings{"10.0.0.1", "10.0.0.2", "fd00::1"}));
+    EXPECT_EQ(std::get<ResolvedAddresses>(result).ips, (Strings{"10.0.0.1", "10.0.0.2", "fd00::1"}));
     EXPECT_EQ(std::get<ResolvedAddresses>(result).ttl, 12s);
 }
 
@@ -162,8 +159,7 @@ TEST_F(ResolverTest, SilenceIsATimeout) {
 }
 
 TEST_F(ResolverTest, NoiseInsteadOfAnAnswerIsAFailure) {
-    serve({{{"noise.test", kTypeA}, {Kind::kNoise, {}}},
-           {{"noise.test", kTypeAaaa}, {Kind::kNoise, {}}}},
+    serve({{{"noise.test", kTypeA}, {Kind::kNoise, {}}}, {{"noise.test", kTypeAaaa}, {Kind::kNoise, {}}}},
           50ms);
     // 1.18 ignores what has no matching id and times out, 1.34 refuses what does not parse.
     EXPECT_THAT(outcome(addresses("noise.test")), testing::AnyOf("timeout", "malformed answer"));
@@ -172,8 +168,7 @@ TEST_F(ResolverTest, NoiseInsteadOfAnAnswerIsAFailure) {
 TEST_F(ResolverTest, ATruncatedAnswerIsAskedForAgainOverTcp) {
     serve({{{"large.test", kTypeA}, {Kind::kTruncated, {test::a_record("10.0.0.9", 30)}}},
            {{"large.test", kTypeAaaa}, answer({})},
-           {{"_large._tcp.test", kTypeSrv},
-            {Kind::kTruncated, {test::srv_record(1, 1, 80, "a.test", 8)}}}});
+           {{"_large._tcp.test", kTypeSrv}, {Kind::kTruncated, {test::srv_record(1, 1, 80, "a.test", 8)}}}});
     EXPECT_EQ(std::get<ResolvedAddresses>(addresses("large.test")).ips, Strings{"10.0.0.9"});
     EXPECT_EQ(std::get<SrvRecords>(srv("_large._tcp.test")).ttl, 8s);
 }
@@ -197,8 +192,7 @@ TEST_F(ResolverTest, AnUnreachableOrMistypedServerIsAServerFailure) {
 
 TEST_F(ResolverTest, GivesSrvRecordsWithTheirTtl) {
     serve({{{"_ledger._tcp.test", kTypeSrv},
-            answer({test::srv_record(20, 1, 81, "b.test", 60),
-                    test::srv_record(10, 3, 80, "a.test", 15)})},
+            answer({test::srv_record(20, 1, 81, "b.test", 60), test::srv_record(10, 3, 80, "a.test", 15)})},
            {{"_none._tcp.test", kTypeSrv}, answer({test::srv_record(0, 0, 0, "", 60)})},
            {{"_cut._tcp.test", kTypeSrv}, {Kind::kCutRecord, {}}},
            {{"_bad._tcp.test", kTypeSrv}, answer({test::srv_record(0, 0, 0, "a b", 60)})}});
@@ -216,14 +210,11 @@ TEST_F(ResolverTest, GivesSrvRecordsWithTheirTtl) {
 TEST_F(ResolverTest, ResolvesTheTargetsOfSrvRecords) {
     serve(
         {{{"_ledger._tcp.test", kTypeSrv},
-          answer({test::srv_record(10, 3, 80, "a.test", 60),
-                  test::srv_record(20, 1, 81, "b.test", 60)})},
-         {{"a.test", kTypeA},
-          answer({test::a_record("10.0.0.1", 45), test::a_record("10.0.0.2", 45)})},
+          answer({test::srv_record(10, 3, 80, "a.test", 60), test::srv_record(20, 1, 81, "b.test", 60)})},
+         {{"a.test", kTypeA}, answer({test::a_record("10.0.0.1", 45), test::a_record("10.0.0.2", 45)})},
          {{"b.test", kTypeA}, answer({test::a_record("10.0.0.3", 50)})},
          {{"_part._tcp.test", kTypeSrv},
-          answer({test::srv_record(10, 3, 80, "gone.test", 60),
-                  test::srv_record(20, 1, 81, "b.test", 60)})},
+          answer({test::srv_record(10, 3, 80, "gone.test", 60), test::srv_record(20, 1, 81, "b.test", 60)})},
          {{"_lost._tcp.test", kTypeSrv}, answer({test::srv_record(10, 3, 80, "gone.test", 60)})}});
     const auto whole = srv_addresses("_ledger._tcp.test");
     ASSERT_EQ(outcome(whole), "ok");
@@ -268,9 +259,7 @@ TEST_F(ResolverTest, AnswersManyLookupsAtOnce) {
         resolver_->resolve_addresses(
             "h" + std::to_string(i) + ".test", [&right, i](Resolution<ResolvedAddresses> result) {
                 const auto* found = std::get_if<ResolvedAddresses>(&result);
-                right += found != nullptr && found->ips == Strings{"10.0.2." + std::to_string(i)}
-                             ? 1
-                             : 0;
+                right += found != nullptr && found->ips == Strings{"10.0.2." + std::to_string(i)} ? 1 : 0;
             });
     }
     uv_run(&loop_, UV_RUN_DEFAULT);
@@ -282,8 +271,8 @@ TEST_F(ResolverTest, ALookupAboveTheLimitFailsAtOnce) {
     use({.servers = {server_->address()}, .lookups_max = 2});
     Strings outcomes;
     for (int i = 0; i < 3; ++i) {
-        resolver_->resolve_addresses(
-            "a.test", [&](const auto& result) { outcomes.push_back(outcome(result)); });
+        resolver_->resolve_addresses("a.test",
+                                     [&](const auto& result) { outcomes.push_back(outcome(result)); });
     }
     uv_run(&loop_, UV_RUN_DEFAULT);
     EXPECT_EQ(outcomes, (Strings{"server failure", "ok", "ok"}));
@@ -296,8 +285,7 @@ TEST_F(ResolverTest, AfterCloseNoCallbackFires) {
            {{"_silent._tcp.test", kTypeSrv}, {Kind::kSilent, {}}}});
     int calls = 0;
     resolver_->resolve_addresses("silent.test", [&](const auto&) { ++calls; });
-    resolver_->resolve_addresses("localhost",
-                                 [&](const auto&) { ++calls; });  // result is already queued
+    resolver_->resolve_addresses("localhost", [&](const auto&) { ++calls; });  // result is already queued
     resolver_->resolve_srv("_silent._tcp.test", [&](const auto&) { ++calls; });
     resolver_->resolve_srv_addresses("_silent._tcp.test", [&](const auto&) { ++calls; });
     resolver_->close();

@@ -29,8 +29,7 @@ inline std::vector<std::string> lines_of(const LoadResult& result) {
 }
 
 // A listener, a route and a cluster; `route`, `cluster` and `listener` are lines added to each.
-inline std::string file_with(std::string_view listener, std::string_view route,
-                             std::string_view cluster) {
+inline std::string file_with(std::string_view listener, std::string_view route, std::string_view cluster) {
     std::string out = "[[listener]]\nname = \"in\"\nlisten = \"127.0.0.1:8080\"\n";
     out.append(listener).append("\n[[route]]\nlistener = \"in\"\n").append(route);
     out.append("\n[[cluster]]\nname = \"app\"\n").append(cluster).append("\n");

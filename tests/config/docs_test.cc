@@ -46,11 +46,10 @@ TEST(ConfigDocs, TheSmallestFileIsValidAndTheSampleOutputReal) {
     ASSERT_GE(outputs.size(), 2u);
     EXPECT_EQ(printed(files[0]), "");
     EXPECT_EQ(printed(files[1]), outputs[0]);
-    EXPECT_EQ(
-        printed("[[listener]]\nname = \"in\"\nlisten = \"0.0.0.0:80\"\n\n[[route]]\nname = "
-                "\"everything\"\nlistener = \"in\"\nrespond = {}\n\n[[route]]\nname = \"health\"\n"
-                "listener = \"in\"\nmatch = { path = \"/health\" }\nrespond = {}\n"),
-        outputs[1]);
+    EXPECT_EQ(printed("[[listener]]\nname = \"in\"\nlisten = \"0.0.0.0:80\"\n\n[[route]]\nname = "
+                      "\"everything\"\nlistener = \"in\"\nrespond = {}\n\n[[route]]\nname = \"health\"\n"
+                      "listener = \"in\"\nmatch = { path = \"/health\" }\nrespond = {}\n"),
+              outputs[1]);
 }
 
 TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {

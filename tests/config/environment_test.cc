@@ -56,8 +56,7 @@ TEST(Environment, MistakesNameTheVariable) {
         {"${LATIN1}", "LATIN1 is not UTF-8"},
     };
     for (const auto& [text, expected] : rows) {
-        EXPECT_THAT(expand_environment(text, lookup).errors, ElementsAre(HasSubstr(expected)))
-            << text;
+        EXPECT_THAT(expand_environment(text, lookup).errors, ElementsAre(HasSubstr(expected))) << text;
     }
     EXPECT_THAT(expand_environment("${X}${Y}", lookup).errors, SizeIs(2));
 }
@@ -66,8 +65,7 @@ TEST(Environment, TheResultIsBounded) {
     std::string text;
     for (int i = 0; i < 1000; ++i)
         text += "${LONG}";
-    EXPECT_THAT(expand_environment(text, lookup).errors,
-                ElementsAre(HasSubstr("longer than 1 MiB")));
+    EXPECT_THAT(expand_environment(text, lookup).errors, ElementsAre(HasSubstr("longer than 1 MiB")));
 }
 
 TEST(Environment, EscapedTextReadsBack) {
@@ -79,22 +77,19 @@ TEST(Environment, EscapedTextReadsBack) {
 TEST(Environment, ReachesEveryStringOfAFile) {
     const LoadResult result = parse_text(
         "[node]\naddress = \"${IP}\"\nzone = \"${ZONE}\"\n" +
-            file_with(
-                "header_timeout = \"${T:-3s}\"",
-                "cluster = \"${C}\"\nmatch = { methods = [\"${M}\"], headers = { X = \"${IP}\" } }",
-                "endpoints = [\"${IP}:${PORT:-3000}\"]"),
+            file_with("header_timeout = \"${T:-3s}\"",
+                      "cluster = \"${C}\"\nmatch = { methods = [\"${M}\"], headers = { X = \"${IP}\" } }",
+                      "endpoints = [\"${IP}:${PORT:-3000}\"]"),
         {{"IP", "10.0.0.9"}, {"C", "app"}, {"M", "PUT"}});
-    EXPECT_THAT(
-        lines_of(result),
-        ElementsAre(HasSubstr("f.toml:3:8: node.zone: environment variable ZONE is not set")));
+    EXPECT_THAT(lines_of(result),
+                ElementsAre(HasSubstr("f.toml:3:8: node.zone: environment variable ZONE is not set")));
     const LoadResult fixed = parse_text("[node]\nname = \"${POD_NAME:-}\"\n" + smallest_file());
     ASSERT_TRUE(fixed.settings);
     EXPECT_EQ(fixed.settings->node.name, "test-host");
 }
 
 TEST(Utf8, RefusesOverlongSurrogatesAndCutSequences) {
-    for (const char* good :
-         {"", "a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x90\x8e", "\xf4\x8f\xbf\xbf"}) {
+    for (const char* good : {"", "a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x90\x8e", "\xf4\x8f\xbf\xbf"}) {
         EXPECT_TRUE(is_utf8(good));
     }
     for (const char* bad : {"\x80", "\xc0\xaf", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xe2\x82",

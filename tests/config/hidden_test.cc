@@ -84,10 +84,8 @@ TEST(Hides, WhenTheEarlierTakesEverythingTheLaterTakes) {
         {"more methods hide fewer", methods({"GET", "PUT"}), methods({"PUT"}), true},
         {"fewer methods do not", methods({"GET"}), methods({"GET", "PUT"}), false},
         {"methods do not hide all methods", methods({"GET"}), any(), false},
-        {"fewer headers hide more", headers({{"X-A", "1"}}), headers({{"x-a", "1"}, {"X-B", "2"}}),
-         true},
-        {"more headers do not", headers({{"X-A", "1"}, {"X-B", "2"}}), headers({{"X-A", "1"}}),
-         false},
+        {"fewer headers hide more", headers({{"X-A", "1"}}), headers({{"x-a", "1"}, {"X-B", "2"}}), true},
+        {"more headers do not", headers({{"X-A", "1"}, {"X-B", "2"}}), headers({{"X-A", "1"}}), false},
         {"another value", headers({{"X-A", "1"}}), headers({{"X-A", "2"}}), false},
     };
     for (const Row& row : rows)
@@ -118,10 +116,9 @@ listener = "out"
 respond = {}
 )");
     EXPECT_TRUE(result.settings);
-    EXPECT_THAT(
-        lines_of(result),
-        ElementsAre("f.toml:11:1: warning: route[2]: route 'pay' is never taken: route 'all' "
-                    "(line 7) takes all its requests"));
+    EXPECT_THAT(lines_of(result),
+                ElementsAre("f.toml:11:1: warning: route[2]: route 'pay' is never taken: route 'all' "
+                            "(line 7) takes all its requests"));
 }
 
 TEST(ConfigWarnings, WhatNobodyUsesIsNamed) {
@@ -142,9 +139,8 @@ endpoints = ["c:80"]
     EXPECT_TRUE(result.settings);
     EXPECT_THAT(
         lines_of(result),
-        ElementsAre(
-            "f.toml:4:1: warning: listener[2]: listener 'out' has no route: every request gets 404",
-            "f.toml:17:1: warning: cluster[3]: cluster 'c' is used by no route"));
+        ElementsAre("f.toml:4:1: warning: listener[2]: listener 'out' has no route: every request gets 404",
+                    "f.toml:17:1: warning: cluster[3]: cluster 'c' is used by no route"));
 }
 
 TEST(ConfigAddresses, OnesInEachOthersWayAreErrors) {
@@ -170,10 +166,9 @@ TEST(ConfigAddresses, OnesInEachOthersWayAreErrors) {
         EXPECT_EQ(result.settings.has_value(), !row.collide) << row.first << " " << row.second;
         EXPECT_EQ(result.diagnostics.size(), row.collide ? 1u : 0u);
     }
-    EXPECT_THAT(
-        lines_of(parse_text(smallest_file() + "[admin]\nlisten = \"0.0.0.0:8080\"\n")),
-        ElementsAre("f.toml:12:10: admin.listen: 0.0.0.0:8080 is taken by listener[1].listen "
-                    "(127.0.0.1:8080, line 3)"));
+    EXPECT_THAT(lines_of(parse_text(smallest_file() + "[admin]\nlisten = \"0.0.0.0:8080\"\n")),
+                ElementsAre("f.toml:12:10: admin.listen: 0.0.0.0:8080 is taken by listener[1].listen "
+                            "(127.0.0.1:8080, line 3)"));
 }
 
 }  // namespace

@@ -70,16 +70,15 @@ endpoints = ["127.0.0.1:3000"]
     EXPECT_FALSE(result.settings);
     EXPECT_THAT(
         lines_of(result),
-        ElementsAre(
-            "f.toml:2:11: runtime.workers: expected an integer, found a string; write it without "
-            "quotes",
-            "f.toml:4:1: listener[1].listen: missing; it is required (listen = \"0.0.0.0:8080\")",
-            "f.toml:6:1: listener[1].lisen: unknown key (did you mean 'listen'?)",
-            StartsWith("f.toml:7:18: listener[1].header_timeout: '10 sec' is not a duration"),
-            "f.toml:11:22: route[1].match.methods[1]: 'post' is not a known HTTP method (did you "
-            "mean 'POST'?)",
-            "f.toml:12:11: route[1].cluster: there is no cluster named 'ap' (did you mean "
-            "'app'?)"));
+        ElementsAre("f.toml:2:11: runtime.workers: expected an integer, found a string; write it without "
+                    "quotes",
+                    "f.toml:4:1: listener[1].listen: missing; it is required (listen = \"0.0.0.0:8080\")",
+                    "f.toml:6:1: listener[1].lisen: unknown key (did you mean 'listen'?)",
+                    StartsWith("f.toml:7:18: listener[1].header_timeout: '10 sec' is not a duration"),
+                    "f.toml:11:22: route[1].match.methods[1]: 'post' is not a known HTTP method (did you "
+                    "mean 'POST'?)",
+                    "f.toml:12:11: route[1].cluster: there is no cluster named 'ap' (did you mean "
+                    "'app'?)"));
 }
 
 TEST(ConfigLoad, AMistakeInEachOfFiveTablesIsFound) {
@@ -100,18 +99,17 @@ respond = { status = 99 }
 name = "x"
 balance = "maglev"
 )");
-    EXPECT_THAT(
-        lines_of(result),
-        ElementsAre(HasSubstr(":2:9: log.level: 'verbose' is not one of: trace, debug"),
-                    HasSubstr(":4:11: drain.timeout: expected a duration such as \"250ms\", "
-                              "found an integer; a unit is needed: \"25s\""),
-                    HasSubstr(":7:10: listener[1].listen: 'localhost:80000' has a bad port"),
-                    HasSubstr(":9:8: listener[2].name: there is already a listener named "
-                              "'a' (line 5)"),
-                    HasSubstr(":12:12: route[1].listener: there is no listener named 'b'"),
-                    HasSubstr(":13:22: route[1].respond.status: 99 is out of range"),
-                    HasSubstr(":14:1: cluster[1]: a cluster needs endpoints"),
-                    HasSubstr(":16:11: cluster[1].balance: a hashing balancer needs")));
+    EXPECT_THAT(lines_of(result),
+                ElementsAre(HasSubstr(":2:9: log.level: 'verbose' is not one of: trace, debug"),
+                            HasSubstr(":4:11: drain.timeout: expected a duration such as \"250ms\", "
+                                      "found an integer; a unit is needed: \"25s\""),
+                            HasSubstr(":7:10: listener[1].listen: 'localhost:80000' has a bad port"),
+                            HasSubstr(":9:8: listener[2].name: there is already a listener named "
+                                      "'a' (line 5)"),
+                            HasSubstr(":12:12: route[1].listener: there is no listener named 'b'"),
+                            HasSubstr(":13:22: route[1].respond.status: 99 is out of range"),
+                            HasSubstr(":14:1: cluster[1]: a cluster needs endpoints"),
+                            HasSubstr(":16:11: cluster[1].balance: a hashing balancer needs")));
 }
 
 TEST(ConfigLoad, ATableBelongsToTheEntryAboveIt) {
@@ -139,8 +137,7 @@ endpoints = ["app:80"]
     const auto& routes = result.settings->routes;
     ASSERT_THAT(routes, SizeIs(2));
     EXPECT_EQ(routes[0].match.host, "a.example");
-    EXPECT_THAT(routes[0].match.headers,
-                ElementsAre(HeaderMatch{"X-B", "1"}, HeaderMatch{"X-A", "2"}));
+    EXPECT_THAT(routes[0].match.headers, ElementsAre(HeaderMatch{"X-B", "1"}, HeaderMatch{"X-A", "2"}));
     EXPECT_EQ(routes[0].request_headers.set.at(0).second, "3");
     EXPECT_EQ(routes[1].match, MatchSettings{});
     EXPECT_EQ(routes[1].name, "route-2");
@@ -151,8 +148,7 @@ TEST(ConfigLoad, KeysOfPartsThatDoNotExistYetAreUnknown) {
     const char* const files[] = {"[route.retry]\nattempts = 3", "[route.idempotency]",
                                  "leader_guard = \"x\""};
     for (const char* lines : files) {
-        const LoadResult result =
-            parse_text(file_with_route("cluster = \"app\"\n" + std::string(lines)));
+        const LoadResult result = parse_text(file_with_route("cluster = \"app\"\n" + std::string(lines)));
         ASSERT_THAT(result.diagnostics, SizeIs(1)) << lines;
         EXPECT_EQ(result.diagnostics[0].reason, "unknown key") << lines;
     }
@@ -194,14 +190,13 @@ TEST(ConfigLoad, LettersOutsideOfQuotesAreSyntaxErrors) {
         EXPECT_THAT(lines_of(parse_text(text)), ElementsAre(HasSubstr("not valid TOML"))) << text;
     }
     // In strings and comments they are welcome, and so is a byte order mark.
-    EXPECT_TRUE(parse_text("\ufeff# \u00e4\n" +
-                           file_with_route("respond = { body = \"\"\"\\\n \u00e4\"\"\" }"))
-                    .settings);
+    EXPECT_TRUE(
+        parse_text("\ufeff# \u00e4\n" + file_with_route("respond = { body = \"\"\"\\\n \u00e4\"\"\" }"))
+            .settings);
 }
 
 TEST(ConfigLoad, AnEmptyFileLacksAListener) {
-    EXPECT_THAT(lines_of(parse_text("")),
-                ElementsAre(HasSubstr("f.toml:1:1: listener: there is none")));
+    EXPECT_THAT(lines_of(parse_text("")), ElementsAre(HasSubstr("f.toml:1:1: listener: there is none")));
     EXPECT_THAT(lines_of(parse_text("listener = []")), ElementsAre(HasSubstr("is empty")));
 }
 
@@ -217,29 +212,24 @@ TEST(ConfigLoad, DeepNestingIsAnErrorNotACrash) {
     std::string dotted = "a";
     for (int i = 0; i < 500'000; ++i)
         dotted += ".a";
-    EXPECT_THAT(lines_of(parse_text(dotted + " = 1")),
-                ElementsAre(HasSubstr("f.toml:1:32: a key")));
-    EXPECT_THAT(lines_of(parse_text("[" + dotted + "]")),
-                ElementsAre(HasSubstr("a key of more than")));
+    EXPECT_THAT(lines_of(parse_text(dotted + " = 1")), ElementsAre(HasSubstr("f.toml:1:32: a key")));
+    EXPECT_THAT(lines_of(parse_text("[" + dotted + "]")), ElementsAre(HasSubstr("a key of more than")));
     EXPECT_THAT(lines_of(parse_text("a = " + std::string(100'000, '['))),
                 ElementsAre(HasSubstr("not valid TOML")));
     std::string inline_tables;
     for (int i = 0; i < 100'000; ++i)
         inline_tables += "{a=";
-    EXPECT_THAT(lines_of(parse_text("a = " + inline_tables)),
-                ElementsAre(HasSubstr("not valid TOML")));
+    EXPECT_THAT(lines_of(parse_text("a = " + inline_tables)), ElementsAre(HasSubstr("not valid TOML")));
 }
 
 TEST(ConfigLoad, DotsInStringsAndCommentsAreNoKeys) {
     const std::string dots(100, '.');
     const std::string text = "# " + dots + "\n[node]\nservice = \"a\" # " + dots + "\n";
     EXPECT_TRUE(
-        parse_text(text +
-                   file_with_route("respond = { body = \"" + dots + "\\\"" + dots + "\" }\n") + "")
+        parse_text(text + file_with_route("respond = { body = \"" + dots + "\\\"" + dots + "\" }\n") + "")
             .settings);
     EXPECT_TRUE(
-        parse_text(file_with_route("respond = { body = '''\n" + dots + "'" + dots + "''' }"))
-            .settings);
+        parse_text(file_with_route("respond = { body = '''\n" + dots + "'" + dots + "''' }")).settings);
 }
 
 TEST(ConfigLoad, ThousandsOfMistakesAreCutWithANote) {
@@ -252,8 +242,8 @@ TEST(ConfigLoad, ThousandsOfMistakesAreCutWithANote) {
 }
 
 TEST(ConfigLoad, ReasonsAreOnePrintableLine) {
-    const LoadResult result = parse_text(
-        "\"bad\\u001b[31m\\nkey\" = 1\n[node]\naddress = \"a\\u0007b\"\n" + smallest_file());
+    const LoadResult result =
+        parse_text("\"bad\\u001b[31m\\nkey\" = 1\n[node]\naddress = \"a\\u0007b\"\n" + smallest_file());
     EXPECT_THAT(result.diagnostics, SizeIs(2));
     for (const std::string& line : lines_of(result)) {
         for (const char c : line)

@@ -36,13 +36,11 @@ Settings unusual_settings() {
     RouteSettings forward;
     forward.name = "forward";
     forward.listener = "in";
-    forward.match = {
-        "*.a.example", "", "/pay", {"GET", "M-SEARCH"}, {{"X-A", "${x} \\ \" \t."}, {"B", ""}}};
+    forward.match = {"*.a.example", "", "/pay", {"GET", "M-SEARCH"}, {{"X-A", "${x} \\ \" \t."}, {"B", ""}}};
     forward.clusters = {{"a", 0}, {"b", 9}};
     forward.timeout = 0s;
     forward.rewrite = {"/", "b.example:81"};
-    forward.request_headers = {
-        {{"X-S", "$${"}}, {{"X-1", "1"}, {"X-2", "2"}, {"X-2", "\u00e4"}}, {"X-R"}};
+    forward.request_headers = {{{"X-S", "$${"}}, {{"X-1", "1"}, {"X-2", "2"}, {"X-2", "\u00e4"}}, {"X-R"}};
     forward.response_headers = {{}, {}, {"Server", "X-Powered-By"}};
     forward.mirror = MirrorSettings{"b", 0.001};
     RouteSettings respond;
@@ -83,17 +81,15 @@ TEST(ConfigWrite, SettingsReadBackEqual) {
     const LoadResult result = parse_text(text);
     EXPECT_THAT(lines_of(result), IsEmpty()) << text;
     ASSERT_TRUE(result.settings) << text;
-    EXPECT_EQ(*result.settings, settings) << text << "\n----\n"
-                                          << to_toml(*result.settings, Secrets::kShow);
+    EXPECT_EQ(*result.settings, settings) << text << "\n----\n" << to_toml(*result.settings, Secrets::kShow);
 }
 
 TEST(ConfigWrite, EveryKindOfHashKeyAndDiscoveryReadsBack) {
-    for (const char* lines :
-         {"endpoints = [\"a:1\"]\nbalance = \"maglev\"\nhash_key = \"header:X\"",
-          "endpoints = [\"a:1\"]\nbalance = \"maglev\"\nhash_key = \"cookie:X\"",
-          "endpoints = [\"a:1\"]\nbalance = \"maglev\"\nhash_key = \"path\"",
-          "endpoints = [\"a:1\"]\nbalance = \"ring-hash\"\nhash_key = \"source\"",
-          "discover = \"dns:a.example:80\""}) {
+    for (const char* lines : {"endpoints = [\"a:1\"]\nbalance = \"maglev\"\nhash_key = \"header:X\"",
+                              "endpoints = [\"a:1\"]\nbalance = \"maglev\"\nhash_key = \"cookie:X\"",
+                              "endpoints = [\"a:1\"]\nbalance = \"maglev\"\nhash_key = \"path\"",
+                              "endpoints = [\"a:1\"]\nbalance = \"ring-hash\"\nhash_key = \"source\"",
+                              "discover = \"dns:a.example:80\""}) {
         const LoadResult first = parse_text(file_with_cluster(lines));
         ASSERT_TRUE(first.settings) << lines;
         const LoadResult second = parse_text(to_toml(*first.settings));
@@ -111,11 +107,11 @@ TEST(ConfigWrite, TheExampleReadsBackEqual) {
 }
 
 TEST(ConfigWrite, CredentialsAreHiddenUnlessAskedFor) {
-    const LoadResult result = parse_text(
-        file_with_route("cluster = \"app\"\nmatch = { headers = { X-Api-Key = \"${KEY}\" } }\n"
-                        "headers = { request = { set = { Authorization = \"Bearer ${KEY}\" }, "
-                        "add = { X-Session-Token = \"${KEY}\", X-Plain = \"seen\" } } }"),
-        {{"KEY", "hunter2"}});
+    const LoadResult result =
+        parse_text(file_with_route("cluster = \"app\"\nmatch = { headers = { X-Api-Key = \"${KEY}\" } }\n"
+                                   "headers = { request = { set = { Authorization = \"Bearer ${KEY}\" }, "
+                                   "add = { X-Session-Token = \"${KEY}\", X-Plain = \"seen\" } } }"),
+                   {{"KEY", "hunter2"}});
     ASSERT_TRUE(result.settings) << testing::PrintToString(lines_of(result));
     EXPECT_THAT(to_toml(*result.settings), Not(HasSubstr("hunter2")));
     EXPECT_THAT(to_toml(*result.settings), HasSubstr("seen"));

@@ -20,8 +20,7 @@ std::vector<BalancerEndpoint> make_endpoints(const std::vector<std::uint32_t>& w
     std::vector<BalancerEndpoint> endpoints;
     for (std::size_t i = 0; i < weights.size(); ++i) {
         endpoints.push_back(
-            {"10.0." + std::to_string(i / 250) + "." + std::to_string(i % 250) + ":8080",
-             weights[i]});
+            {"10.0." + std::to_string(i / 250) + "." + std::to_string(i % 250) + ":8080", weights[i]});
     }
     return endpoints;
 }
@@ -47,8 +46,8 @@ std::vector<int> count_picks(Balancer& balancer, std::size_t endpoints, int pick
 }
 
 // Which endpoint id each of `keys` keys maps to.
-std::vector<std::string> map_keys(BalancerKind kind, const std::vector<BalancerEndpoint>& endpoints,
-                                  int keys, Usable usable = Usable::all()) {
+std::vector<std::string> map_keys(BalancerKind kind, const std::vector<BalancerEndpoint>& endpoints, int keys,
+                                  Usable usable = Usable::all()) {
     const auto balancer = make_balancer(kind, endpoints);
     Random random(1);
     std::vector<std::string> owners;
@@ -108,8 +107,7 @@ TEST(Balancer, FollowsWeights) {
         const auto balancer = make_balancer(kind, make_endpoints(weights));
         const std::vector<int> counts = count_picks(*balancer, 4, 100000);
         for (std::size_t i = 0; i < 4; ++i) {
-            EXPECT_NEAR(counts[i] / 1e5, weights[i] / 10.0, bound.at(kind))
-                << static_cast<int>(kind);
+            EXPECT_NEAR(counts[i] / 1e5, weights[i] / 10.0, bound.at(kind)) << static_cast<int>(kind);
         }
         EXPECT_EQ(counts[2], 0) << "weight 0 is never picked";
     }
@@ -181,8 +179,7 @@ TEST(Balancer, SameSeedSameChoices) {
 TEST(Balancer, BuildsAThousandEndpointsQuickly) {
     for (const BalancerKind kind : kAllKinds) {
         const auto before = std::chrono::steady_clock::now();
-        const auto balancer =
-            make_balancer(kind, make_endpoints(std::vector<std::uint32_t>(1000, 100)));
+        const auto balancer = make_balancer(kind, make_endpoints(std::vector<std::uint32_t>(1000, 100)));
         const auto took = std::chrono::steady_clock::now() - before;
         // Some tens of ms for the ring; the bound only catches what grows faster than n log n.
         EXPECT_LT(took, 3s) << static_cast<int>(kind);
@@ -201,9 +198,9 @@ TEST(RoundRobin, TurnsOfOneEndpointAreSpread) {
     }
     EXPECT_EQ(std::count(turns.begin(), turns.end(), 0u), 50);
     for (std::size_t i = 0; i + 5 <= turns.size(); ++i) {
-        EXPECT_LT(std::count(turns.begin() + static_cast<long>(i),
-                             turns.begin() + static_cast<long>(i) + 5, 0u),
-                  5);
+        EXPECT_LT(
+            std::count(turns.begin() + static_cast<long>(i), turns.begin() + static_cast<long>(i) + 5, 0u),
+            5);
     }
 }
 
@@ -279,8 +276,7 @@ TEST(LeastRequest, GivesASlowEndpointFewerRequests) {
             now = done->first;
             --load[done->second].in_flight;
             const double took = done->second == 0 ? 8000 : 2000;
-            load[done->second].latency_ewma_us =
-                ewma_update(load[done->second].latency_ewma_us, took, 1ms);
+            load[done->second].latency_ewma_us = ewma_update(load[done->second].latency_ewma_us, took, 1ms);
             finish.erase(done);
         }
         const std::size_t chosen = balancer->pick(0, load, Usable::all(), random).value();
@@ -364,8 +360,8 @@ TEST(Maglev, ALightEndpointStillHasASlot) {
 
 TEST(RingHash, TheTableIsBounded) {
     // 2000 endpoints of weight 1000 would be 320 million points.
-    const auto balancer = make_balancer(BalancerKind::kRingHash,
-                                        make_endpoints(std::vector<std::uint32_t>(2000, 1000)));
+    const auto balancer =
+        make_balancer(BalancerKind::kRingHash, make_endpoints(std::vector<std::uint32_t>(2000, 1000)));
     const std::vector<int> counts = count_picks(*balancer, 2000, 100000);
     EXPECT_GT(*std::min_element(counts.begin(), counts.end()), 0);
 }

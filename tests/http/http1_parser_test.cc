@@ -1,9 +1,9 @@
 #include "base/http/http1_parser.h"
 
-#include <gtest/gtest.h>
-
 #include <random>
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace outrider::http {
 namespace {
@@ -68,9 +68,11 @@ Seen run(const std::string& bytes, const Feed& feed, const std::vector<std::size
                     note_head(parser.response());
                 }
             } else if (step.kind == Step::Kind::kBody) {
-                for (const auto slice : parser.body()) seen.body += slice;
+                for (const auto slice : parser.body())
+                    seen.body += slice;
             } else if (step.kind == Step::Kind::kEnd) {
-                for (const Field& f : parser.trailers()) seen.trailers.emplace_back(f.name, f.value);
+                for (const Field& f : parser.trailers())
+                    seen.trailers.emplace_back(f.name, f.value);
                 seen.complete = true;
                 return seen;
             } else if (step.kind == Step::Kind::kError) {
@@ -88,7 +90,9 @@ Seen run(const std::string& bytes, const Feed& feed, const std::vector<std::size
     return seen;
 }
 
-Seen whole(const std::string& bytes, const Feed& feed = {}) { return run(bytes, feed, {}); }
+Seen whole(const std::string& bytes, const Feed& feed = {}) {
+    return run(bytes, feed, {});
+}
 
 std::string request_with(const std::string& fields, const std::string& body = "") {
     return "POST /x HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n" + body;
@@ -104,15 +108,17 @@ TEST(Http1Request, ReadsAPlainRequest) {
     EXPECT_EQ(seen.fields, (decltype(seen.fields){{"Host", "h.example:80"}, {"X-Empty", ""}, {"X", "1"}}));
     EXPECT_TRUE(seen.complete);
     EXPECT_TRUE(seen.keep_alive);
-    EXPECT_EQ(seen.consumed, std::string("GET /a?b=1 HTTP/1.1\r\nHost: h.example:80\r\nX-Empty:\r\nX: 1 \r\n\r\n").size());
+    EXPECT_EQ(seen.consumed,
+              std::string("GET /a?b=1 HTTP/1.1\r\nHost: h.example:80\r\nX-Empty:\r\nX: 1 \r\n\r\n").size());
 }
 
 TEST(Http1Request, ReadsBodiesOfBothFramings) {
     Seen seen = whole(request_with("Content-Length: 5\r\n", "helloEXTRA"));
     EXPECT_EQ(seen.body, "hello");
     EXPECT_TRUE(seen.complete);
-    const std::string chunked = request_with("Transfer-Encoding: Chunked\r\n",
-                                             "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 1\r\nX-Nil:\r\nHost: evil\r\nX-Z: 2\r\n\r\n");
+    const std::string chunked =
+        request_with("Transfer-Encoding: Chunked\r\n",
+                     "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 1\r\nX-Nil:\r\nHost: evil\r\nX-Z: 2\r\n\r\n");
     seen = whole(chunked + "GET");
     EXPECT_EQ(seen.kind, "ok");
     EXPECT_EQ(seen.body, "abcde");
@@ -123,7 +129,8 @@ TEST(Http1Request, ReadsBodiesOfBothFramings) {
 TEST(Http1Request, FragmentsNeverChangeTheMeaning) {
     const std::vector<std::string> messages = {
         "\r\nGET http://h.example/p?q HTTP/1.1\r\nHost: other\r\nX-A:  spaced \t\r\nX-E:\r\nX-B: 2\r\n\r\n",
-        request_with("Transfer-Encoding: chunked\r\n", "3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nT-1: a\r\nT-2:\r\nT-3: c\r\n\r\n"),
+        request_with("Transfer-Encoding: chunked\r\n",
+                     "3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nT-1: a\r\nT-2:\r\nT-3: c\r\n\r\n"),
         request_with("Content-Length: 12\r\nConnection: X-Drop\r\nX-Drop: 1\r\n", "hello, world"),
         request_with("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
         "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
@@ -133,10 +140,12 @@ TEST(Http1Request, FragmentsNeverChangeTheMeaning) {
     std::mt19937 random(7);
     for (const std::string& message : messages) {
         const Seen expected = whole(message);
-        for (std::size_t cut = 1; cut < message.size(); ++cut) EXPECT_EQ(run(message, {}, {cut}), expected) << message << cut;
+        for (std::size_t cut = 1; cut < message.size(); ++cut)
+            EXPECT_EQ(run(message, {}, {cut}), expected) << message << cut;
         for (int i = 0; i < 50; ++i) {
             std::vector<std::size_t> cuts;
-            for (std::size_t at = 0; at < message.size(); at += 1 + random() % 5) cuts.push_back(at);
+            for (std::size_t at = 0; at < message.size(); at += 1 + random() % 5)
+                cuts.push_back(at);
             EXPECT_EQ(run(message, {}, cuts), expected) << message;
         }
     }
@@ -160,16 +169,24 @@ const std::string kNul(1, '\0');
 INSTANTIATE_TEST_SUITE_P(
     Requests, Http1Refuses,
     testing::Values(
-        Bad{"cl_and_te", request_with("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), "400"},
-        Bad{"te_and_cl", request_with("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "0\r\n\r\n"), "400"},
+        Bad{"cl_and_te", request_with("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+            "400"},
+        Bad{"te_and_cl", request_with("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "0\r\n\r\n"),
+            "400"},
         Bad{"te_comma_chunked", request_with("Transfer-Encoding: ,chunked\r\n", "0\r\n\r\n"), "400"},
-        Bad{"te_deflate_chunked", request_with("Transfer-Encoding: deflate, chunked\r\n", "0\r\n\r\n"), "501"},
+        Bad{"te_deflate_chunked", request_with("Transfer-Encoding: deflate, chunked\r\n", "0\r\n\r\n"),
+            "501"},
         Bad{"te_gzip", request_with("Transfer-Encoding: gzip\r\n"), "501"},
         Bad{"te_chunked_twice", request_with("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"), "400"},
-        Bad{"te_two_lines", request_with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), "400"},
+        Bad{"te_two_lines",
+            request_with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), "400"},
         Bad{"te_empty_with_cl", request_with("Transfer-Encoding:\r\nContent-Length: 4\r\n", "abcd"), "400"},
         Bad{"te_empty", request_with("Transfer-Encoding:\r\n"), "400"},
-        Bad{"te_vt", request_with("Transfer-Encoding: \x0b" "chunked\r\n", "0\r\n\r\n"), "400"},
+        Bad{"te_vt",
+            request_with("Transfer-Encoding: \x0b"
+                         "chunked\r\n",
+                         "0\r\n\r\n"),
+            "400"},
         Bad{"te_1_0", "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
         Bad{"cl_plus", request_with("Content-Length: +5\r\n", "hello"), "400"},
         Bad{"cl_minus", request_with("Content-Length: -5\r\n", "hello"), "400"},
@@ -191,8 +208,14 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"bare_cr_end", request_with("X: a\r\r\n"), "400"},
         Bad{"nul_value", request_with("X: a" + kNul + "b\r\n"), "400"},
         Bad{"nul_name", request_with("X" + kNul + ": ab\r\n"), "400"},
-        Bad{"control_value", request_with("X: a\x01" "b\r\n"), "400"},
-        Bad{"del_value", request_with("X: a\x7f" "b\r\n"), "400"},
+        Bad{"control_value",
+            request_with("X: a\x01"
+                         "b\r\n"),
+            "400"},
+        Bad{"del_value",
+            request_with("X: a\x7f"
+                         "b\r\n"),
+            "400"},
         Bad{"no_host", "GET / HTTP/1.1\r\n\r\n", "400"},
         Bad{"two_hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "400"},
         Bad{"host_empty", "GET / HTTP/1.1\r\nHost:\r\n\r\n", "400"},
@@ -224,15 +247,18 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"target_high", "GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
         Bad{"leading_lf", "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
         Bad{"leading_cr", "\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
-        Bad{"chunk_lf_ext", request_with("Transfer-Encoding: chunked\r\n", "1;a\nb\r\nx\r\n0\r\n\r\n"), "400"},
+        Bad{"chunk_lf_ext", request_with("Transfer-Encoding: chunked\r\n", "1;a\nb\r\nx\r\n0\r\n\r\n"),
+            "400"},
         Bad{"chunk_lf", request_with("Transfer-Encoding: chunked\r\n", "1\nx\r\n0\r\n\r\n"), "400"},
         Bad{"chunk_data_lf", request_with("Transfer-Encoding: chunked\r\n", "1\r\nx\n0\r\n\r\n"), "400"},
         Bad{"chunk_no_crlf", request_with("Transfer-Encoding: chunked\r\n", "1\r\nxx0\r\n\r\n"), "400"},
-        Bad{"chunk_overflow", request_with("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\nx"), "400"},
+        Bad{"chunk_overflow", request_with("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\nx"),
+            "400"},
         Bad{"chunk_minus", request_with("Transfer-Encoding: chunked\r\n", "-1\r\nx"), "400"},
         Bad{"chunk_0x", request_with("Transfer-Encoding: chunked\r\n", "0x1\r\nx"), "400"},
         Bad{"chunk_space", request_with("Transfer-Encoding: chunked\r\n", " 1\r\nx\r\n0\r\n\r\n"), "400"},
-        Bad{"chunk_space_after", request_with("Transfer-Encoding: chunked\r\n", "1 \r\nx\r\n0\r\n\r\n"), "400"},
+        Bad{"chunk_space_after", request_with("Transfer-Encoding: chunked\r\n", "1 \r\nx\r\n0\r\n\r\n"),
+            "400"},
         Bad{"chunk_end_lf", request_with("Transfer-Encoding: chunked\r\n", "0\r\n\n"), "400"}),
     [](const testing::TestParamInfo<Bad>& bad) { return bad.param.name; });
 
@@ -246,7 +272,8 @@ TEST(Http1Request, LimitsHaveTheirOwnAnswers) {
     EXPECT_EQ(whole("GET /" + std::string(5000, 'a'), feed).kind, "414");
     EXPECT_EQ(whole(get + "X: " + std::string(5000, 'a') + "\r\n\r\n", feed).kind, "431");
     std::string many = get;
-    for (int i = 0; i < 10; ++i) many += "X: 1\r\n";
+    for (int i = 0; i < 10; ++i)
+        many += "X: 1\r\n";
     EXPECT_EQ(whole(many + "\r\n", feed).kind, "431");
     // The limit itself still passes.
     const std::string fits = get + "X: " + std::string(4096 - get.size() - 7, 'a') + "\r\n\r\n";
@@ -254,20 +281,25 @@ TEST(Http1Request, LimitsHaveTheirOwnAnswers) {
     EXPECT_EQ(whole(fits, feed).kind, "ok");
     feed.limits.body_bytes_max = 3;
     EXPECT_EQ(whole(request_with("Content-Length: 4\r\n", "abcd"), feed).kind, "413");
-    EXPECT_EQ(whole(request_with("Transfer-Encoding: chunked\r\n", "4\r\nabcd\r\n0\r\n\r\n"), feed).kind, "413");
+    EXPECT_EQ(whole(request_with("Transfer-Encoding: chunked\r\n", "4\r\nabcd\r\n0\r\n\r\n"), feed).kind,
+              "413");
 }
 
 TEST(Http1Request, ChunkFramingFloodsAreCut) {
     std::string ones = request_with("Transfer-Encoding: chunked\r\n");
-    for (int i = 0; i < 200'000; ++i) ones += "1\r\nx\r\n";
+    for (int i = 0; i < 200'000; ++i)
+        ones += "1\r\nx\r\n";
     EXPECT_EQ(whole(ones + "0\r\n\r\n").kind, "400");
-    const std::string extension = request_with("Transfer-Encoding: chunked\r\n", "1;" + std::string(8 << 20, 'e') + "\r\nx\r\n0\r\n\r\n");
+    const std::string extension = request_with("Transfer-Encoding: chunked\r\n",
+                                               "1;" + std::string(8 << 20, 'e') + "\r\nx\r\n0\r\n\r\n");
     EXPECT_EQ(whole(extension).kind, "400");
 }
 
 TEST(Http1Request, ConnectionNamesFieldsButNotFraming) {
-    const Seen seen = whole(request_with(
-        "Connection: X-Secret, content-length, Host, close\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nContent-Length: 2\r\n", "ok"));
+    const Seen seen =
+        whole(request_with("Connection: X-Secret, content-length, Host, close\r\nX-Secret: 1\r\nKeep-Alive: "
+                           "5\r\nTE: trailers\r\nContent-Length: 2\r\n",
+                           "ok"));
     EXPECT_EQ(seen.fields, (decltype(seen.fields){{"Host", "a"}}));
     EXPECT_EQ(seen.body, "ok");
     EXPECT_FALSE(seen.keep_alive);
@@ -296,8 +328,11 @@ TEST(Http1Response, ReadsEveryFraming) {
 
 TEST(Http1Response, TruncatedBodiesAreNotComplete) {
     EXPECT_FALSE(whole("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", response(false, true)).complete);
-    EXPECT_FALSE(whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi", response(false, true)).complete);
-    EXPECT_FALSE(whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", response(false, true)).complete);
+    EXPECT_FALSE(whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi", response(false, true))
+                     .complete);
+    EXPECT_FALSE(
+        whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", response(false, true))
+            .complete);
     EXPECT_FALSE(whole("HTTP/1.1 200 OK\r\nX: 1", response(false, true)).complete);
 }
 
@@ -311,20 +346,25 @@ TEST(Http1Response, HeadAndBodilessStatusesHaveNoBody) {
     EXPECT_EQ(seen.body, "");
     seen = whole("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", response());
     EXPECT_TRUE(seen.complete);
-    seen = whole("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\x01\x02", response());
+    seen = whole("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\x01\x02",
+                 response());
     EXPECT_TRUE(seen.complete);
     EXPECT_EQ(seen.status, 101);
 }
 
 TEST(Http1Response, RefusesWhatCouldSplit) {
     for (const std::string& bad : std::vector<std::string>{
-             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
              "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-             "HTTP/1.1 2x0 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 999 OK\r\n\r\n", "HTTP/1.1  200 OK\r\n\r\n",
-             "HTTP/2.0 200 OK\r\n\r\n", "ICY 200 OK\r\n\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 O\x01K\r\n\r\n",
-             "HTTP/1.1 200 OK\nContent-Length: 0\n\n", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", "HTTP/1.1 200 OK\r\nX: a" + kNul + "\r\n\r\n",
-             "HTTP/1.1 200 OK\r\nX : a\r\n\r\n", "garbage\r\n\r\n"}) {
+             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+             "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n",
+             "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 999 OK\r\n\r\n",
+             "HTTP/1.1  200 OK\r\n\r\n", "HTTP/2.0 200 OK\r\n\r\n", "ICY 200 OK\r\n\r\n",
+             "\r\nHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 O\x01K\r\n\r\n",
+             "HTTP/1.1 200 OK\nContent-Length: 0\n\n", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+             "HTTP/1.1 200 OK\r\nX: a" + kNul + "\r\n\r\n", "HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
+             "garbage\r\n\r\n"}) {
         EXPECT_NE(whole(bad, response()).kind, "ok") << bad;
     }
 }

@@ -1,31 +1,44 @@
 #include "base/http/message.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 #include "base/bytes.h"
 
 namespace outrider::http {
 namespace {
 
-const std::pair<std::string, FieldId> kNames[] = {
-    {"TE", FieldId::kTe}, {"Via", FieldId::kVia}, {"Host", FieldId::kHost}, {"Date", FieldId::kDate},
-    {"Accept", FieldId::kAccept}, {"Cookie", FieldId::kCookie}, {"Expect", FieldId::kExpect},
-    {"Upgrade", FieldId::kUpgrade}, {"Trailer", FieldId::kTrailer}, {"Connection", FieldId::kConnection},
-    {"Keep-Alive", FieldId::kKeepAlive}, {"Tracestate", FieldId::kTracestate}, {"Traceparent", FieldId::kTraceparent},
-    {"Content-Type", FieldId::kContentType}, {"X-Request-Id", FieldId::kXRequestId},
-    {"Content-Length", FieldId::kContentLength}, {"X-Forwarded-For", FieldId::kXForwardedFor},
-    {"X-Forwarded-Host", FieldId::kXForwardedHost}, {"Proxy-Connection", FieldId::kProxyConnection},
-    {"Transfer-Encoding", FieldId::kTransferEncoding}, {"X-Forwarded-Proto", FieldId::kXForwardedProto},
-    {"Outrider-Session", FieldId::kOutrider}};
+const std::pair<std::string, FieldId> kNames[] = {{"TE", FieldId::kTe},
+                                                  {"Via", FieldId::kVia},
+                                                  {"Host", FieldId::kHost},
+                                                  {"Date", FieldId::kDate},
+                                                  {"Accept", FieldId::kAccept},
+                                                  {"Cookie", FieldId::kCookie},
+                                                  {"Expect", FieldId::kExpect},
+                                                  {"Upgrade", FieldId::kUpgrade},
+                                                  {"Trailer", FieldId::kTrailer},
+                                                  {"Connection", FieldId::kConnection},
+                                                  {"Keep-Alive", FieldId::kKeepAlive},
+                                                  {"Tracestate", FieldId::kTracestate},
+                                                  {"Traceparent", FieldId::kTraceparent},
+                                                  {"Content-Type", FieldId::kContentType},
+                                                  {"X-Request-Id", FieldId::kXRequestId},
+                                                  {"Content-Length", FieldId::kContentLength},
+                                                  {"X-Forwarded-For", FieldId::kXForwardedFor},
+                                                  {"X-Forwarded-Host", FieldId::kXForwardedHost},
+                                                  {"Proxy-Connection", FieldId::kProxyConnection},
+                                                  {"Transfer-Encoding", FieldId::kTransferEncoding},
+                                                  {"X-Forwarded-Proto", FieldId::kXForwardedProto},
+                                                  {"Outrider-Session", FieldId::kOutrider}};
 
 TEST(FieldId, KnowsEveryNameInAnyCase) {
     for (const auto& [name, id] : kNames) {
         EXPECT_EQ(field_id(name), id) << name;
         EXPECT_EQ(field_id(to_lower(name)), id) << name;
         std::string upper = name;
-        for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
+        for (char& c : upper)
+            c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
         EXPECT_EQ(field_id(upper), id) << name;
     }
 }

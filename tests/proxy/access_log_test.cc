@@ -59,8 +59,7 @@ std::size_t json_string_end(std::string_view s, std::size_t at) {
             if (rest.starts_with("\\\"") || rest.starts_with("\\\\")) {
                 at += 2;
             } else if (rest.starts_with("\\u") && rest.size() >= 6 &&
-                       rest.substr(2, 4).find_first_not_of("0123456789abcdef") ==
-                           std::string_view::npos) {
+                       rest.substr(2, 4).find_first_not_of("0123456789abcdef") == std::string_view::npos) {
                 at += 6;
             } else {
                 return std::string_view::npos;
@@ -124,13 +123,12 @@ bool text_line_ok(std::string_view s) {
 }
 
 TEST(AccessLine, IsLogfmtWithKeysInAFixedOrder) {
-    EXPECT_EQ(
-        text_of(common_entry()),
-        "time=2026-01-31T12:00:00.123Z listener=inbound route=payments method=POST "
-        "path=\"/v1/transfers?limit=20\" protocol=HTTP/1.1 status=503 flags=UF,URX bytes_in=12 "
-        "bytes_out=1024 duration_ms=1.234 upstream_ms=1.101 attempts=3 "
-        "endpoint=10.0.12.34:8080 request_id=\"5f0c6f0e-3b8e-4d55-9d2b-6b0f0b7d8c11\" "
-        "idempotency=first client=[2001:db8::7]:51234\n");
+    EXPECT_EQ(text_of(common_entry()),
+              "time=2026-01-31T12:00:00.123Z listener=inbound route=payments method=POST "
+              "path=\"/v1/transfers?limit=20\" protocol=HTTP/1.1 status=503 flags=UF,URX bytes_in=12 "
+              "bytes_out=1024 duration_ms=1.234 upstream_ms=1.101 attempts=3 "
+              "endpoint=10.0.12.34:8080 request_id=\"5f0c6f0e-3b8e-4d55-9d2b-6b0f0b7d8c11\" "
+              "idempotency=first client=[2001:db8::7]:51234\n");
 }
 
 TEST(AccessLine, IsAJsonObjectWithTheSameKeys) {
@@ -159,12 +157,10 @@ TEST(AccessLine, KeepsHostileBytesFromForgingALineOrAField) {
     AccessEntry entry;
     entry.path = "/a\" status=200\r\n\x1b[2J\x7f\\\xff\xc3\xa9";
     entry.method = "A B=\"\n";
-    EXPECT_THAT(text_of(entry),
-                HasSubstr(" method=A\\x20B\\x3d\\x22\\x0a path=\"/a\\\" status=200"
-                          "\\x0d\\x0a\\x1b[2J\\x7f\\\\\\xff\\xc3\\xa9\" protocol="));
-    EXPECT_THAT(json_of(entry),
-                HasSubstr("\"method\":\"A B=\\\"\\u000a\",\"path\":\"/a\\\" status=200"
-                          "\\u000d\\u000a\\u001b[2J\\u007f\\\\\\ufffd\xc3\xa9\","));
+    EXPECT_THAT(text_of(entry), HasSubstr(" method=A\\x20B\\x3d\\x22\\x0a path=\"/a\\\" status=200"
+                                          "\\x0d\\x0a\\x1b[2J\\x7f\\\\\\xff\\xc3\\xa9\" protocol="));
+    EXPECT_THAT(json_of(entry), HasSubstr("\"method\":\"A B=\\\"\\u000a\",\"path\":\"/a\\\" status=200"
+                                          "\\u000d\\u000a\\u001b[2J\\u007f\\\\\\ufffd\xc3\xa9\","));
 }
 
 TEST(AccessLine, EscapesEveryByteAtEveryPlace) {
@@ -181,11 +177,9 @@ TEST(AccessLine, EscapesEveryByteAtEveryPlace) {
                 const std::string json = json_of(entry);
                 ASSERT_TRUE(json_line_ok(json)) << json;
                 const bool kept = byte > 0x20 && byte < 0x7F && byte != '"' && byte != '\\';
-                ASSERT_EQ(text.find("path=\"" + value + "\"") != std::string::npos,
-                          kept || byte == ' ')
+                ASSERT_EQ(text.find("path=\"" + value + "\"") != std::string::npos, kept || byte == ' ')
                     << text;
-                ASSERT_EQ(text.find("route=" + value + " ") != std::string::npos,
-                          kept && byte != '=')
+                ASSERT_EQ(text.find("route=" + value + " ") != std::string::npos, kept && byte != '=')
                     << text;
             }
         }
@@ -211,11 +205,10 @@ TEST(AccessLine, NeverExceedsItsBound) {
     const std::string monster(5000, '\n');
     const std::string plain(5000, 'x');
     for (const std::string& value : {monster, plain}) {
-        AccessEntry entry{{INT64_MAX}, value,      value,           value,
-                          value,       value,      2147483647,      {},
-                          UINT64_MAX,  UINT64_MAX, Duration::max(), Duration::max(),
-                          UINT32_MAX,  value,      value,           value,
-                          value};
+        AccessEntry entry{
+            {INT64_MAX}, value,      value,      value,           value,           value,      2147483647,
+            {},          UINT64_MAX, UINT64_MAX, Duration::max(), Duration::max(), UINT32_MAX, value,
+            value,       value,      value};
         for (std::size_t i = 0; i < filters::kFlagNames.size(); ++i) {
             entry.flags.set(static_cast<Flag>(i));
         }

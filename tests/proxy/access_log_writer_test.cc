@@ -52,10 +52,7 @@ class AccessLogWriterTest : public ::testing::Test {
     }
     AccessLogWriter::Options to_file() const { return {.target = path_}; }
     static AccessLogWriter::Options to_pipe(int fd) {
-        return {.buffer_bytes = 8 * 1024,
-                .queue_buffers_max = 3,
-                .stop_patience = 100ms,
-                .stdout_fd = fd};
+        return {.buffer_bytes = 8 * 1024, .queue_buffers_max = 3, .stop_patience = 100ms, .stdout_fd = fd};
     }
 
     static void append(AccessLogWriter& writer, unsigned worker, int number, Instant now = t0) {
@@ -184,8 +181,7 @@ TEST_F(AccessLogWriterTest, SaysWhyATargetCannotBeOpened) {
 
 // Appends until the pipe, the queue and the worker's buffer are full and lines are dropped; then a
 // reader comes.
-void drop_then_read(AccessLogWriter& writer, int read_fd, int write_fd, int count,
-                    std::string& read) {
+void drop_then_read(AccessLogWriter& writer, int read_fd, int write_fd, int count, std::string& read) {
     std::thread reader([&] {
         char chunk[4096];
         ssize_t n = 0;
@@ -280,15 +276,13 @@ TEST_F(AccessLogWriterTest, CountsLinesThatAFullDiskRefusesAndSaysSoOnceAMinute)
     EXPECT_EQ(writer->written_lines(), 0u);
     const auto lines = log.lines();
     ASSERT_EQ(lines.size(), 2u);
-    EXPECT_THAT(lines[0],
-                HasSubstr("access log: 1 lines dropped: cannot write to /dev/full: No space"));
+    EXPECT_THAT(lines[0], HasSubstr("access log: 1 lines dropped: cannot write to /dev/full: No space"));
     EXPECT_THAT(lines[1], HasSubstr("access log: 3 lines dropped"));
 }
 
 TEST_F(AccessLogWriterTest, EndsALineThatAFullDiskTore) {
     const CapturedLog log;
-    constexpr rlim_t kLimit =
-        300 * 1024 + 77;  // large, since it holds for this test's own output too
+    constexpr rlim_t kLimit = 300 * 1024 + 77;  // large, since it holds for this test's own output too
     rlimit before{};
     ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
     const rlimit small{kLimit, before.rlim_max};
