@@ -176,7 +176,7 @@ def check_toml(root: str, outrider: str) -> Iterator[Violation]:
 
 
 def check_admin(root: str) -> Iterator[Violation]:
-    rows = re.findall(r'\{"(/[\w/{}]*)", "(GET|POST)", "', read(root, "proxy/admin.cc"))
+    rows = re.findall(r'\{"(/[\w/{}]*)",\s*"(GET|POST)",\s*"', read(root, "proxy/admin.cc"))
     served: Dict[str, str] = dict(rows)
     if not served:
         yield Violation("proxy/admin.cc", 1, "admin", "the table of pages is not found")
