@@ -1,7 +1,5 @@
 #include "proxy/exchange.h"
 
-#include <charconv>
-
 #include "base/bytes.h"
 #include "base/check.h"
 #include "proxy/mirror.h"
@@ -13,13 +11,6 @@ namespace {
 
 // Bytes of a body that wait for the upstream's connection; then the client is paused.
 constexpr std::size_t kHeldBodyKept = 4096;
-
-std::string_view chunk_line(char (&buffer)[24], std::size_t size) {
-    char* end = std::to_chars(buffer, buffer + 16, size, 16).ptr;
-    *end++ = '\r';
-    *end++ = '\n';
-    return {buffer, static_cast<std::size_t>(end - buffer)};
-}
 
 Failure failure_for(http::ClientError error) {
     switch (error) {
@@ -233,7 +224,7 @@ void Exchange::write_upstream_body(std::span<const std::string_view> slices, boo
     const bool chunked = request().framing == http::Framing::kChunked;
     if (chunked) {
         char line[24];
-        upstream_->write_copy(chunk_line(line, total));
+        upstream_->write_copy(http::chunk_line(line, total));
     }
     for (const std::string_view s : slices)
         stable ? upstream_->write_stable(s) : upstream_->write_copy(s);

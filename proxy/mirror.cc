@@ -1,7 +1,5 @@
 #include "proxy/mirror.h"
 
-#include <charconv>
-
 namespace outrider::proxy {
 
 void Mirrors::give_up_all() {
@@ -69,11 +67,8 @@ void Mirror::body(std::span<const std::string_view> slices) {
         total += s.size();
     if (total == 0) return;
     if (chunked_) {
-        char line[20];
-        char* end = std::to_chars(line, line + 16, total, 16).ptr;
-        *end++ = '\r';
-        *end++ = '\n';
-        write({line, static_cast<std::size_t>(end - line)});
+        char line[24];
+        write(http::chunk_line(line, total));
     }
     for (const std::string_view s : slices)
         write(s);

@@ -39,8 +39,6 @@ Problem problem_for(Failure failure) {
                     Flag::kUT};
         case Failure::kTooManyConnections:
             return {503, "connection_limit_reached", "Too many connections.", Flag::kOM, true};
-        case Failure::kLoop:
-            return {502, "proxy_loop_detected", "The request has already passed this sidecar.", Flag::kNR};
     }
     return {};
 }

@@ -22,7 +22,6 @@ enum class Failure : std::uint8_t {
     kUpstreamTimeout,  // no byte for read_timeout
     kRouteTimeout,     // the whole exchange took too long
     kTooManyConnections,
-    kLoop,
 };
 
 struct Problem {

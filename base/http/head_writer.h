@@ -10,6 +10,14 @@
 
 namespace outrider::http {
 
+// The line in front of a chunk's data (RFC 9112 section 7.1).
+inline std::string_view chunk_line(char (&buffer)[24], std::size_t size) {
+    char* end = std::to_chars(buffer, buffer + 16, size, 16).ptr;
+    *end++ = '\r';
+    *end++ = '\n';
+    return {buffer, static_cast<std::size_t>(end - buffer)};
+}
+
 // Writes without bounds checks: the caller reserves bound() bytes and more for what it adds itself.
 class HeadWriter {
   public:

@@ -226,12 +226,6 @@ struct Http1Callbacks {
         return 0;
     }
 
-    static int on_trailer_value_complete(llhttp_t* p) {
-        self(p).in_value_ =
-            true;  // an empty value has no span: the next name begins a new field all the same
-        return 0;
-    }
-
     static int on_headers_complete(llhttp_t* p) {
         Http1Parser& parser = self(p);
         parser.head_complete_ = true;

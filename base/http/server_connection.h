@@ -162,7 +162,6 @@ class ServerHandler {
     // The exchange is over: log it, put it back.
     virtual void release_exchange(ServerExchange* exchange) = 0;
     virtual void on_connection_closed(ServerConnection& connection) = 0;  // delete it
-    virtual bool draining() const { return false; }
 
   protected:
     ~ServerHandler() = default;

@@ -1,6 +1,4 @@
 // ServerExchange: how one response is framed and written (RFC 9112 sections 6 and 7).
-#include <charconv>
-
 #include "base/check.h"
 #include "base/http/server_connection.h"
 
@@ -93,11 +91,8 @@ void ServerExchange::write_body(std::span<const std::string_view> slices, bool s
         total += s.size();
     if (total == 0) return;
     if (chunked_) {
-        char line[20];
-        char* end = std::to_chars(line, line + 16, total, 16).ptr;
-        *end++ = '\r';
-        *end++ = '\n';
-        write_text({line, static_cast<std::size_t>(end - line)});
+        char line[24];
+        write_text(chunk_line(line, total));
     }
     if (front_) {
         for (const std::string_view s : slices) {
