@@ -58,7 +58,7 @@ class LedgerServer final : public http::ServerHandler {
     http::ServerExchange* new_exchange(http::ServerConnection& connection) override;
     void release_exchange(http::ServerExchange* released) override;
     void on_connection_closed(http::ServerConnection& connection) override;
-    bool draining() const override { return done_ != nullptr; }
+    bool draining() const { return done_ != nullptr; }
 
     // For the exchanges.
     bool draws_failure();
