@@ -143,6 +143,65 @@ struct MirrorSettings {
     friend bool operator==(const MirrorSettings&, const MirrorSettings&) = default;
 };
 
+// What may be repeated (`on`): a set of outcomes of an attempt and of response statuses.
+struct RetryOn {
+    bool connect = true;   // "connect": refused, unreachable, no connection within connect_timeout
+    bool reset = true;     // "reset": closed or reset before the response's head
+    bool timeout = true;   // "timeout": per_try_timeout or the cluster's read_timeout passed
+    bool any_5xx = false;  // "5xx": every status from 500 to 599
+    std::vector<int> statuses{502, 503, 504};  // "503": 400 to 599, sorted, each once
+    friend bool operator==(const RetryOn&, const RetryOn&) = default;
+};
+
+// Only safe or idempotent methods (RFC 9110 section 9.2.2); others only when no byte of the request left.
+struct RetrySettings {
+    std::uint32_t attempts = 3;   // in all, the first included; 1 to 10
+    Duration per_try_timeout{0};  // until the response's head; 0 = none; not above route.timeout
+    RetryOn on;
+    Duration backoff_base = 25ms;              // backoff.base: the first wait is uniform in [0, base]
+    Duration backoff_max = 250ms;              // backoff.max: doubling ends here
+    double budget_ratio = 0.2;                 // budget.ratio: of the requests of the last second; 0 to 1
+    std::uint32_t budget_min_per_second = 3;   // budget.min_per_second: always allowed, whole process; 0 to 1000
+    Bytes max_body{64 * 1024};                 // kept for a repetition; a longer body is not repeated; up to 1MiB
+    friend bool operator==(const RetrySettings&, const RetrySettings&) = default;
+};
+
+// after = "p95" | "20ms". A second attempt beside the first one; the first good answer wins.
+struct HedgeSettings {
+    Duration after{0};      // fixed; when percentile is 0
+    double percentile = 0;  // 50 to 99.9 of the route's own recent latency
+    Duration fallback = 1s; // until enough latencies are known
+    friend bool operator==(const HedgeSettings&, const HedgeSettings&) = default;
+};
+
+enum class RateKeyKind : std::uint8_t { kNone, kHeader, kSource };
+struct RateKey {
+    RateKeyKind kind = RateKeyKind::kNone;  // one bucket for the route | "header:NAME" | "source"
+    std::string name;
+    friend bool operator==(const RateKey&, const RateKey&) = default;
+};
+struct RateLimitSettings {
+    double rate = 0;             // requests per second, whole process; required; 0.001 to 1,000,000
+    std::uint32_t burst = 0;     // default: rate, rounded up; 1 to 1,000,000
+    RateKey key;
+    std::uint32_t max_keys = 10000;  // 1 to 1,000,000; beyond it unknown keys share one bucket
+    friend bool operator==(const RateLimitSettings&, const RateLimitSettings&) = default;
+};
+
+// Adaptive limit on requests in flight (gradient of measured latency).
+struct ConcurrencySettings {
+    std::uint32_t max = 512;  // whole process, an equal share each worker; 1 to 1,000,000
+    std::uint32_t min = 4;    // never below, whole process; 1 to max
+    friend bool operator==(const ConcurrencySettings&, const ConcurrencySettings&) = default;
+};
+
+struct FaultSettings {
+    double percent = 100;  // of the requests; 0 to 100
+    Duration delay{0};     // before the request goes on; 0 = none; up to 5m
+    int abort = 0;         // answer with this status instead; 0 = none; 400 to 599
+    friend bool operator==(const FaultSettings&, const FaultSettings&) = default;
+};
+
 struct RouteSettings {
     std::string name;  // default: "route-N", N counted from 1 in file order
     std::string listener;
@@ -156,6 +215,11 @@ struct RouteSettings {
     HeaderRules request_headers;   // headers.request
     HeaderRules response_headers;  // headers.response
     std::optional<MirrorSettings> mirror;
+    std::optional<RetrySettings> retry;
+    std::optional<HedgeSettings> hedge;
+    std::optional<RateLimitSettings> rate_limit;
+    std::optional<ConcurrencySettings> concurrency;
+    std::optional<FaultSettings> fault;
     friend bool operator==(const RouteSettings&, const RouteSettings&) = default;
 };
 
@@ -177,6 +241,40 @@ struct Discover {
     friend bool operator==(const Discover&, const Discover&) = default;
 };
 
+enum class HealthKind : std::uint8_t { kHttp, kTcp };
+enum class HealthDetectorKind : std::uint8_t { kCount, kPhi };
+
+// Active checks, made by the main thread for the whole process.
+struct HealthSettings {
+    HealthKind kind = HealthKind::kHttp;
+    std::string path = "/";  // http only
+    std::string host;        // http only; default: the endpoint's address
+    Duration interval = 2s;  // each wait is drawn from [0.8, 1.0] of it; 10ms to 1h
+    Duration timeout = 500ms;  // from connecting to the last byte that is looked at; not above interval
+    std::uint32_t unhealthy_after = 3;  // failures in a row; 1 to 100; count only
+    std::uint32_t healthy_after = 2;    // successes in a row; 1 to 100
+    HealthDetectorKind detector = HealthDetectorKind::kCount;
+    double phi_threshold = 8;  // 1 to 16; phi only
+    friend bool operator==(const HealthSettings&, const HealthSettings&) = default;
+};
+
+// Passive ejection, whole process.
+struct OutlierSettings {
+    std::uint32_t consecutive_failures = 5;  // 1 to 1000
+    Duration ejection = 30s;                 // the first; doubles with each ejection in a row up to 10 times this
+    std::uint32_t max_ejected_percent = 50;  // 0 to 100, rounded down, but at least one of several endpoints
+    friend bool operator==(const OutlierSettings&, const OutlierSettings&) = default;
+};
+
+// 0 = no limit.
+struct LimitSettings {
+    std::uint32_t max_connections = 0;  // upstream, whole process, an equal share each worker
+    std::uint32_t max_pending = 1024;   // requests that wait for a connection or an endpoint, whole process
+    std::uint32_t max_requests = 0;     // attempts in flight, whole process
+    Duration hold{0};                   // wait so long for a usable endpoint; 0 = answer 503 at once; up to 5m
+    friend bool operator==(const LimitSettings&, const LimitSettings&) = default;
+};
+
 struct ClusterSettings {
     std::string name;
     std::vector<HostPort>
@@ -188,6 +286,12 @@ struct ClusterSettings {
     Duration read_timeout =
         60s;  // no byte from the upstream for so long while its answer is outstanding; 0 = none
     Duration idle_timeout = 55s;  // a pooled connection unused for so long is closed
+    std::optional<HealthSettings> health;
+    std::optional<OutlierSettings> outlier;
+    LimitSettings limits;
+    // When less than this share of the endpoints is healthy and not ejected, health is disregarded and all are used:
+    // the checks are then more likely wrong than the endpoints. 0 = never; 0 to 100.
+    std::uint32_t panic_percent = 0;
     friend bool operator==(const ClusterSettings&, const ClusterSettings&) = default;
 };
 
