@@ -139,7 +139,8 @@ void TcpStream::read_done(uv_stream_t* handle, ssize_t size, const uv_buf_t* buf
     if (size == 0 || stream->closing_) return;
     const Loop::Event event(stream->loop_);
     if (size > 0) {
-        stream->large_ = static_cast<std::size_t>(size) >= kRead;
+        // The rest of a large body is a smaller read: a stream that carries large bodies goes on to be asked for its limit.
+        stream->large_ = static_cast<std::size_t>(size) >= (stream->large_ ? kRead / 4 : kRead);
         stream->on_read({buffer->base, static_cast<std::size_t>(size)});
         return;
     }

@@ -101,7 +101,7 @@ class TcpStream {
     virtual void on_blocked() {}   // output is being kept: stop producing
     virtual void on_drained() {}   // everything kept has left
     virtual void on_closed() = 0;  // last call; delete this
-    // How much the next read may bring (at most Loop::kReadBuffer) when the last one was full.
+    // How much the next read may bring (at most Loop::kReadBuffer) when the last ones were full or nearly so.
     virtual std::size_t large_read_limit() { return kRead; }
 
   private:
@@ -130,7 +130,7 @@ class TcpStream {
     bool drained_pending_ = false;
     bool notify_pending_ = false;
     bool write_error_told_ = false;
-    bool large_ = false;  // the last read was full
+    bool large_ = false;  // the stream carries large bodies: a read was full, and none since was small
 };
 
 }  // namespace outrider::uv
