@@ -6,19 +6,24 @@ namespace outrider::filters {
 
 Chain::Chain() {
     filters_.push_back(make_request_id());
+    filters_.push_back(make_rate_limit());
+    filters_.push_back(make_fault());
+    filters_.push_back(make_concurrency());
     filters_.push_back(make_forwarding());
     filters_.push_back(make_route_action());
     filters_.push_back(make_rewrite());
     filters_.push_back(make_header_rules());
+    filters_.push_back(make_deadline());
 }
 
 void Chain::identify(Context& context) const {
     (void)filters_.front()->on_request(context);
+    context.position = 1;
 }
 
 Verdict Chain::on_request(Context& context) const {
-    for (std::size_t i = 1; i < filters_.size(); ++i) {
-        Verdict verdict = filters_[i]->on_request(context);
+    while (context.position < filters_.size()) {
+        Verdict verdict = filters_[context.position++]->on_request(context);
         if (!std::holds_alternative<Continue>(verdict)) return verdict;
     }
     return Continue{};
@@ -27,6 +32,11 @@ Verdict Chain::on_request(Context& context) const {
 void Chain::on_response(Context& context) const {
     for (auto it = filters_.rbegin(); it != filters_.rend(); ++it)
         (*it)->on_response(context);
+}
+
+void Chain::on_end(Context& context, const Outcome& outcome) const {
+    for (auto it = filters_.rbegin(); it != filters_.rend(); ++it)
+        (*it)->on_end(context, outcome);
 }
 
 void Additions::remove(std::string_view name) {

@@ -22,6 +22,9 @@
 
 namespace outrider::filters {
 
+class RateLimiter;
+struct RoutePolicies;
+
 // Fields to be written behind those of the message.
 class Additions {
   public:
@@ -51,6 +54,9 @@ struct Context {
     const config::NodeSettings* node = nullptr;
     std::string_view peer_ip;
     WallTime received{};
+    Instant now{};  // of the loop's turn
+    RateLimiter* rate_limiter = nullptr;  // when the route has one
+    RoutePolicies* policies = nullptr;    // when the route has any
     Random* random = nullptr;
     Arena* arena = nullptr;
 
@@ -60,6 +66,9 @@ struct Context {
     std::string_view authority;  // sent upstream as Host
     std::string_view request_id;
     Additions request_fields;
+    std::optional<Duration> time_left;  // from now until the answer must have ended; nothing = no limit
+    bool under_concurrency_limit = false;  // counted by the route's adaptive limit until on_end()
+    std::size_t position = 0;              // of the filter that is next on the way down
 
     // Up.
     http::ResponseHead* response = nullptr;  // null when outrider itself answers
@@ -77,13 +86,33 @@ struct LocalResponse {
     std::string_view location;  // redirects
 };
 struct Continue {};
-using Verdict = std::variant<Continue, LocalResponse>;
+// Wait, then go on with the next filter.
+struct Pause {
+    Duration time{};
+};
+// A response in outrider's usual form of an error. What it says is proxy/problem.h's.
+enum class Refusal : std::uint8_t { kRateLimited, kShed, kFault, kDeadlinePassed };
+struct Refuse {
+    Refusal why{};
+    int status = 0;          // kFault only
+    Duration retry_after{};  // 0 = not said
+};
+using Verdict = std::variant<Continue, LocalResponse, Pause, Refuse>;
+
+// How an exchange went, for filters that keep count.
+struct Outcome {
+    Instant now{};
+    Duration latency{-1};  // from the first attempt's begin to the answer's head; negative: there was none
+    bool failed = false;   // no answer for want of time or of a working upstream
+};
 
 class Filter {
   public:
     virtual ~Filter() = default;
     virtual Verdict on_request(Context&) const { return Continue{}; }
     virtual void on_response(Context&) const {}
+    // The exchange is over; only for exchanges whose Context says that a filter counted them.
+    virtual void on_end(Context&, const Outcome&) const {}
 };
 
 // In their fixed order, outermost first. Stateless, shared by every exchange of a worker.
@@ -93,10 +122,11 @@ class Chain {
     // The first filter, request id and trace, alone: every exchange has an id, also one that no route matches. Once, and
     // before on_request().
     void identify(Context& context) const;
-    // The first verdict that is not Continue ends the way down.
+    // From context.position on; the first verdict that is not Continue ends the way down. After a Pause, call again.
     Verdict on_request(Context& context) const;
     // In the opposite order.
     void on_response(Context& context) const;
+    void on_end(Context& context, const Outcome& outcome) const;
 
   private:
     std::vector<std::unique_ptr<const Filter>> filters_;
@@ -104,6 +134,10 @@ class Chain {
 
 // Their factories; chain.cc is the only caller.
 std::unique_ptr<const Filter> make_request_id();
+std::unique_ptr<const Filter> make_rate_limit();
+std::unique_ptr<const Filter> make_fault();
+std::unique_ptr<const Filter> make_concurrency();
+std::unique_ptr<const Filter> make_deadline();
 std::unique_ptr<const Filter> make_forwarding();
 std::unique_ptr<const Filter> make_route_action();
 std::unique_ptr<const Filter> make_rewrite();

@@ -1,6 +1,8 @@
 #include "proxy/admin.h"
 
 #include <algorithm>
+#include <cmath>
+#include <ctime>
 
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -479,11 +481,39 @@ AdminReply Admin::server_info() const {
                        {"log_level", log_level()}});
 }
 
+namespace {
+
+// RFC 3339, whole seconds, UTC.
+std::string rfc3339(WallTime time) {
+    const std::time_t seconds = time.unix_seconds();
+    std::tm parts{};
+    ::gmtime_r(&seconds, &parts);
+    char text[32];
+    return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+std::vector<EndpointVerdict> verdicts_of(const Snapshot& snapshot, const std::string& cluster) {
+    for (const ClusterEntry& entry : snapshot.clusters) {
+        if (entry.settings->name == cluster) return entry.health->verdicts();
+    }
+    return {};
+}
+
+void add_verdict(Json& endpoint, const EndpointVerdict& verdict) {
+    endpoint["state"] = verdict.state;
+    if (!verdict.reason.empty()) endpoint["reason"] = verdict.reason;
+    if (verdict.since.unix_micros != 0) endpoint["since"] = rfc3339(verdict.since);
+    if (verdict.ejections != 0) endpoint["ejections"] = verdict.ejections;
+}
+
+}  // namespace
+
 void Admin::clusters(const Done& done) const {
     server_.collect_clusters([this, done](const std::vector<ClusterReport>& reports) {
         Json out = Json::array();
         for (const ClusterReport& report : reports) {
             Json endpoints = Json::array();
+            const std::vector<EndpointVerdict> verdicts = verdicts_of(server_.snapshot(), report.name);
             for (const EndpointReport& e : report.endpoints) {
                 endpoints.push_back({{"endpoint", e.id},
                                      {"in_flight", e.in_flight},
@@ -492,8 +522,13 @@ void Admin::clusters(const Done& done) const {
                                      {"requests", e.requests},
                                      {"failures", e.failures},
                                      {"latency_ewma_ms", std::round(e.latency_ewma_us) / 1000.0}});
+                for (const EndpointVerdict& verdict : verdicts) {
+                    if (verdict.id == e.id) add_verdict(endpoints.back(), verdict);
+                }
             }
             Json cluster = {{"name", report.name}, {"endpoints", endpoints}};
+            cluster["pending"] = report.pending;
+            cluster["panic"] = report.panic;
             if (const std::string failure = server_.discovery().failure(report.name); !failure.empty()) {
                 cluster["discovery_failure"] = failure;
             }

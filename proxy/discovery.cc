@@ -27,8 +27,10 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
 
     void start() {
         for (const config::HostPort& endpoint : settings_.endpoints) {
-            if (auto address = uv::SocketAddress::parse(endpoint.host, endpoint.port)) {
-                literals_.push_back({endpoint_id(endpoint.host, endpoint.port), 1, *address});
+            // As for listeners: an application on 127.0.0.1 alone must not be missed half the time by way of ::1.
+            const std::string host = endpoint.host == "localhost" ? "127.0.0.1" : endpoint.host;
+            if (auto address = uv::SocketAddress::parse(host, endpoint.port)) {
+                literals_.push_back({endpoint_id(host, endpoint.port), 1, *address, nullptr});
             } else {
                 sources_.push_back({endpoint.host, endpoint.port, false});
             }
@@ -143,7 +145,7 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
                 if (ip.front() == '[') ip = ip.substr(1, ip.size() - 2);
                 const auto port = static_cast<std::uint16_t>(std::stoul(e.id.substr(colon + 1)));
                 if (auto address = uv::SocketAddress::parse(ip, port))
-                    set->push_back({e.id, e.weight, *address});
+                    set->push_back({e.id, e.weight, *address, nullptr});
             }
         }
         if (!set->empty()) inherited_.reset();

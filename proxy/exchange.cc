@@ -1,7 +1,11 @@
 #include "proxy/exchange.h"
 
+#include <cmath>
+
 #include "base/bytes.h"
 #include "base/check.h"
+#include "filters/policy/deadline.h"
+#include "filters/policy/hedge.h"
 #include "proxy/mirror.h"
 #include "proxy/worker.h"
 
@@ -30,22 +34,20 @@ Failure failure_for(http::ClientError error) {
     return Failure::kUpstreamReset;
 }
 
-Counter* outcome_for(const ClusterCells& cells, http::ClientError error) {
+policy::AttemptEnd end_for(http::ClientError error) {
     switch (error) {
         case http::ClientError::kConnectRefused:
-            return cells.connect_failed;
         case http::ClientError::kConnectTimeout:
-            return cells.connect_timeout;
+            return policy::AttemptEnd::kConnectFailed;
         case http::ClientError::kReset:
-            return cells.reset;
-        case http::ClientError::kIncomplete:
-            return cells.incomplete;
-        case http::ClientError::kProtocol:
-            return cells.protocol_error;
+            return policy::AttemptEnd::kReset;
         case http::ClientError::kReadTimeout:
-            return cells.timeout;
+            return policy::AttemptEnd::kTimeout;
+        case http::ClientError::kIncomplete:
+        case http::ClientError::kProtocol:
+            break;
     }
-    return cells.reset;
+    return policy::AttemptEnd::kOther;
 }
 
 }  // namespace
@@ -84,13 +86,26 @@ void Exchange::on_request() {
         return;
     }
     context_.route = route_->settings;
+    context_.rate_limiter = route_->rate_limiter.get();
+    context_.policies = snapshot_->policies[route_->index].get();
+    run_filters();
+}
+
+void Exchange::run_filters() {
+    context_.now = worker_.loop().now();
     const filters::Verdict verdict = worker_.chain().on_request(context_);
     if (const auto* local = std::get_if<filters::LocalResponse>(&verdict)) {
         answer_locally(*local);
-        return;
+    } else if (const auto* pause = std::get_if<filters::Pause>(&verdict)) {
+        policy_cells()->fault_delays->add();
+        enter(Phase::kPaused, pause->time);
+    } else if (const auto* refusal = std::get_if<filters::Refuse>(&verdict)) {
+        refuse(*refusal);
+    } else {
+        // From the request's head on, so that a pause counts too.
+        if (context_.time_left) worker_.loop().schedule(*this, time_left());
+        choose_cluster();
     }
-    if (route_->settings->timeout != Duration(0)) worker_.loop().schedule(*this, route_->settings->timeout);
-    choose_cluster();
 }
 
 void Exchange::choose_cluster() {
@@ -98,47 +113,203 @@ void Exchange::choose_cluster() {
     cluster_ = snapshot_->clusters[route_->clusters[choice_]];
     if (const auto& key = cluster_->settings().hash_key)
         key_hash_ = request_hash(*key, request(), context_.peer_ip);
-    if (route_->mirror && worker_.random().unit() * 100 < route_->settings->mirror->percent) {
-        std::string head(http::HeadWriter::bound(request()) + context_.request_fields.bytes() +
-                             context_.target.size() + context_.authority.size() + 256,
-                         '\0');
-        http::HeadWriter writer(head.data());
-        write_upstream_head(writer);
-        head.resize(writer.size());
-        mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_,
-                                std::move(head), request().method == http::Method::kHead,
-                                request().framing == http::Framing::kChunked);
-        if (mirror_ != nullptr && request_complete()) {
-            mirror_->finish();
-            mirror_ = nullptr;
-        }
-    }
-    start_attempt(false);
+    const config::RouteSettings& settings = *route_->settings;
+    if ((settings.retry || settings.hedge) && safe_to_repeat() && !request().upgrade) body_kept_ = true;
+    if (route_->mirror && worker_.random().unit() * 100 < settings.mirror->percent) start_mirror();
+    begin_attempt(false);
 }
 
-void Exchange::start_attempt(bool fresh) {
-    endpoint_ = cluster_->pick(key_hash_);
-    if (!endpoint_) {
-        fail(Failure::kNoEndpoint);
+void Exchange::start_mirror() {
+    std::string head(upstream_head_bound(), '\0');
+    http::HeadWriter writer(head.data());
+    write_upstream_head(writer, Duration(0));
+    head.resize(writer.size());
+    mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
+                            request().method == http::Method::kHead,
+                            request().framing == http::Framing::kChunked);
+    if (mirror_ != nullptr && request_complete()) {
+        mirror_->finish();
+        mirror_ = nullptr;
+    }
+}
+
+bool Exchange::safe_to_repeat() const {
+    return http::is_idempotent(request().method);
+}
+
+// ---- attempts ---------------------------------------------------------------------------------------------------------
+
+void Exchange::begin_attempt(bool fresh) {
+    Ref<Endpoint> endpoint;
+    const Admission admission = cluster_->admit(key_hash_, endpoint_.get(), endpoint);
+    if (admission != Admission::kYes) {
+        wait_for(admission);
         return;
     }
-    ++attempts_;
-    attempt_began_ = worker_.loop().now();
-    upstream_ = &cluster_->connection(endpoint_, fresh);
-    cluster_->begin(*endpoint_);
-    http::ClientConnection::RequestOptions options;
-    options.head = request().method == http::Method::kHead;
-    options.upgrade_asked = request().upgrade;
-    options.read_timeout = cluster_->settings().read_timeout;
-    upstream_->bind(*this, options);
-    if (upstream_->connected()) send_request();
+    start(first_, endpoint, fresh);
+    if (first_.active() && winner_ == nullptr) arm_hedge();
 }
 
-void Exchange::on_connected() {
-    send_request();
+void Exchange::start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh) {
+    endpoint_ = endpoint;
+    if (attempts_++ == 0) {
+        tried_since_ = worker_.loop().now();
+        if (context_.policies != nullptr && (route_->settings->retry || route_->settings->hedge))
+            context_.policies->budget.on_request(tried_since_);
+    }
+    Attempt::Options options;
+    options.request.head = request().method == http::Method::kHead;
+    options.request.upgrade_asked = request().upgrade;
+    options.request.read_timeout = cluster_->settings().read_timeout;
+    options.fresh = fresh;
+    if (route_->settings->retry) options.per_try_timeout = route_->settings->retry->per_try_timeout;
+    attempt.start(cluster_, endpoint, options);
 }
 
-void Exchange::write_upstream_head(http::HeadWriter& head) {
+// No endpoint or no connection for now.
+void Exchange::wait_for(Admission why) {
+    const Instant now = worker_.loop().now();
+    if (why == Admission::kRequestsBusy) {
+        cluster_->cells().overflow_requests->add();
+        fail(Failure::kTooManyRequests);
+        return;
+    }
+    if (why == Admission::kNoEndpoint) {
+        const Duration hold = cluster_->settings().limits.hold;
+        if (held_until_ == Instant{}) held_until_ = now + hold;
+        if (hold == Duration(0) || now >= held_until_) {
+            fail(Failure::kNoEndpoint);
+            return;
+        }
+    }
+    if (!cluster_->wait(*this)) {
+        cluster_->cells().overflow_pending->add();
+        fail(Failure::kTooManyPending);
+        return;
+    }
+    cluster_->cells().held->add();
+    phase_ = Phase::kWaiting;
+    if (why == Admission::kNoEndpoint) worker_.loop().schedule(later_, held_until_ - now);
+}
+
+void Exchange::on_may_start() {
+    leave_phase();
+    begin_attempt(false);
+}
+
+void Exchange::enter(Phase phase, Duration time) {
+    phase_ = phase;
+    worker_.loop().schedule(later_, time);
+}
+
+void Exchange::leave_phase() {
+    if (phase_ == Phase::kNone) return;
+    if (phase_ == Phase::kWaiting) cluster_->stop_waiting(*this);
+    phase_ = Phase::kNone;
+    worker_.loop().cancel(later_);
+}
+
+void Exchange::on_later() {
+    const uv::Loop::Event event(worker_.loop());
+    const Phase phase = phase_;
+    leave_phase();
+    switch (phase) {
+        case Phase::kPaused:
+            run_filters();
+            break;
+        case Phase::kWaiting:
+            fail(Failure::kNoEndpoint);
+            break;
+        case Phase::kBackoff:
+            begin_attempt(false);
+            break;
+        case Phase::kHedging:
+            hedge();
+            break;
+        case Phase::kNone:
+            break;
+    }
+}
+
+// ---- hedging ----------------------------------------------------------------------------------------------------------
+
+void Exchange::arm_hedge() {
+    const auto& settings = route_->settings->hedge;
+    if (!settings || attempts_ != 1 || !safe_to_repeat() || request().upgrade) return;
+    const policy::HedgeLimits limits{settings->after, settings->percentile, settings->fallback};
+    enter(Phase::kHedging, policy::hedge_after(limits, context_.policies->latency, worker_.loop().now()));
+}
+
+// The first attempt is late: a second one beside it. Only with the whole request in hand, and within the budget.
+void Exchange::hedge() {
+    if (!first_.active() || winner_ != nullptr || !request_complete() || body_gone_) return;
+    Ref<Endpoint> endpoint;
+    if (cluster_->admit(key_hash_, endpoint_.get(), endpoint) != Admission::kYes) return;
+    if (!context_.policies->budget.try_retry(worker_.loop().now())) {
+        policy_cells()->budget_exhausted->add();
+        return;
+    }
+    policy_cells()->hedges->add();
+    if (!second_) second_ = std::make_unique<Attempt>(*this);
+    start(*second_, endpoint, false);
+}
+
+Attempt* Exchange::running() {
+    if (winner_ != nullptr) return winner_->active() ? winner_ : nullptr;
+    if (first_.active()) return &first_;
+    return second_ && second_->active() ? second_.get() : nullptr;
+}
+
+void Exchange::give_up_attempts(bool failed) {
+    if (first_.active()) first_.give_up(cluster_->cells().canceled, failed);
+    if (second_ && second_->active()) second_->give_up(cluster_->cells().canceled, failed);
+}
+
+// Nothing of this exchange goes on upstream.
+void Exchange::stop_trying(bool failed) {
+    leave_phase();
+    if (const Attempt* attempt = running(); attempt != nullptr && winner_ == nullptr && attempt->head_sent())
+        upstream_time_ = worker_.loop().now() - attempt->began();
+    give_up_attempts(failed);
+    upstream_done_ = true;
+}
+
+// ---- the request, upstream --------------------------------------------------------------------------------------------
+
+void Exchange::attempt_ready(Attempt& attempt) {
+    attempt.sending();
+    PooledConnection& upstream = attempt.stream();
+    http::HeadWriter head(upstream.reserve(upstream_head_bound()));
+    const auto& retry = route_->settings->retry;
+    write_upstream_head(head, retry ? retry->per_try_timeout : Duration(0));
+    upstream.commit(head.size());
+    upstream.request_begun();
+    if (!body_.empty()) {
+        const std::string_view body = body_;
+        write_body_to(upstream, {&body, 1}, false);
+        if (!body_kept_) {
+            body_gone_ = true;
+            body_.clear();
+        }
+    }
+    if (request_complete() && !tunnel()) {
+        finish_request_to(upstream);
+    } else {
+        resume_request();
+    }
+}
+
+std::size_t Exchange::upstream_head_bound() const {
+    return http::HeadWriter::bound(request()) + context_.request_fields.bytes() + context_.target.size() +
+           context_.authority.size() + 320;
+}
+
+Duration Exchange::time_left() const {
+    return *context_.time_left - (worker_.loop().now() - started_at());
+}
+
+// `attempt_time`: per_try_timeout; 0 = none.
+void Exchange::write_upstream_head(http::HeadWriter& head, Duration attempt_time) {
     const http::RequestHead& in = request();
     head.text(in.method_text());
     head.text(" ");
@@ -149,6 +320,13 @@ void Exchange::write_upstream_head(http::HeadWriter& head) {
     head.fields(in);
     for (const http::Field& f : context_.request_fields.all())
         head.field(f.name, f.value);
+    if (context_.time_left) {
+        Duration left = time_left();
+        if (attempt_time != Duration(0)) left = std::min(left, attempt_time);
+        head.text("Outrider-Deadline-Ms: ");
+        head.number(policy::deadline_header_ms(left));
+        head.text("\r\n");
+    }
     if (in.framing == http::Framing::kChunked) {
         head.text("Transfer-Encoding: chunked\r\n");
     } else if (in.framing == http::Framing::kLength ||
@@ -178,45 +356,50 @@ std::string_view Exchange::endpoint_id_for_host() const {
     return endpoint_ ? std::string_view(endpoint_->address.id) : std::string_view("localhost");
 }
 
-void Exchange::send_request() {
-    head_sent_ = true;
-    http::HeadWriter head(upstream_->reserve(http::HeadWriter::bound(request()) +
-                                             context_.request_fields.bytes() + context_.target.size() +
-                                             context_.authority.size() + 256));
-    write_upstream_head(head);
-    upstream_->commit(head.size());
-    upstream_->request_begun();
-    if (!held_body_.empty()) {
-        const std::string_view held = held_body_;
-        write_upstream_body({&held, 1}, false);
-        held_body_.clear();
-    }
-    if (request_complete() && !tunnel()) {
-        finish_upstream_request({});
-    } else {
-        resume_request();
-    }
-}
-
 void Exchange::on_request_body(std::span<const std::string_view> slices) {
     if (mirror_ != nullptr) mirror_->body(slices);
-    if (upstream_ == nullptr) return;  // already answered
+    if (upstream_done_) return;
     if (tunnel()) {
+        if (winner_ == nullptr || !winner_->active()) return;
         for (const std::string_view s : slices)
-            upstream_->write_stable(s);
+            winner_->stream().write_stable(s);
         return;
     }
-    if (!head_sent_) {
+    Attempt* attempt = running();
+    if (attempt == nullptr || !attempt->head_sent()) {
         for (const std::string_view s : slices)
-            held_body_.append(s);
+            body_.append(s);
         pause_request();
         return;
     }
-    write_upstream_body(slices, true);
+    write_body_to(attempt->stream(), slices, true);
+    keep_body(slices);
+}
+
+// Of what has been sent.
+void Exchange::keep_body(std::span<const std::string_view> slices) {
+    if (!body_kept_) {
+        body_gone_ = true;
+        return;
+    }
+    std::size_t total = body_.size();
+    for (const std::string_view s : slices)
+        total += s.size();
+    const auto& retry = route_->settings->retry;
+    const std::size_t max = (retry ? *retry : config::RetrySettings{}).max_body.value;
+    if (total > max || winner_ != nullptr) {
+        body_kept_ = false;
+        body_gone_ = true;
+        std::string().swap(body_);
+        return;
+    }
+    for (const std::string_view s : slices)
+        body_.append(s);
 }
 
 // `stable`: the slices outlive the current event.
-void Exchange::write_upstream_body(std::span<const std::string_view> slices, bool stable) {
+void Exchange::write_body_to(PooledConnection& upstream, std::span<const std::string_view> slices,
+                             bool stable) {
     std::size_t total = 0;
     for (const std::string_view s : slices)
         total += s.size();
@@ -224,11 +407,11 @@ void Exchange::write_upstream_body(std::span<const std::string_view> slices, boo
     const bool chunked = request().framing == http::Framing::kChunked;
     if (chunked) {
         char line[24];
-        upstream_->write_copy(http::chunk_line(line, total));
+        upstream.write_copy(http::chunk_line(line, total));
     }
     for (const std::string_view s : slices)
-        stable ? upstream_->write_stable(s) : upstream_->write_copy(s);
-    if (chunked) upstream_->write_copy("\r\n");
+        stable ? upstream.write_stable(s) : upstream.write_copy(s);
+    if (chunked) upstream.write_copy("\r\n");
 }
 
 void Exchange::on_request_end(std::span<const http::Field> trailers) {
@@ -236,56 +419,49 @@ void Exchange::on_request_end(std::span<const http::Field> trailers) {
         mirror_->finish();
         mirror_ = nullptr;
     }
-    if (upstream_ == nullptr) return;
+    if (upstream_done_) return;
     if (tunnel()) {
-        upstream_->end_tunnel_write();
+        if (winner_ != nullptr && winner_->active()) winner_->stream().end_tunnel_write();
         return;
     }
-    if (!head_sent_) {
-        held_trailers_.assign(trailers.begin(), trailers.end());
-        for (http::Field& f : held_trailers_)
-            f = {arena_.copy(f.name), arena_.copy(f.value)};
-        return;
-    }
-    finish_upstream_request(trailers);
+    for (const http::Field& f : trailers)
+        held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
+    Attempt* attempt = running();
+    if (attempt != nullptr && attempt->head_sent()) finish_request_to(attempt->stream());
 }
 
-void Exchange::finish_upstream_request(std::span<const http::Field> trailers) {
+void Exchange::finish_request_to(PooledConnection& upstream) {
     if (request().framing == http::Framing::kChunked) {
-        if (trailers.empty()) trailers = held_trailers_;
-        upstream_->write_copy("0\r\n");
-        for (const http::Field& f : trailers) {
-            upstream_->write_copy(f.name);
-            upstream_->write_copy(": ");
-            upstream_->write_copy(f.value);
-            upstream_->write_copy("\r\n");
+        upstream.write_copy("0\r\n");
+        for (const http::Field& f : held_trailers_) {
+            upstream.write_copy(f.name);
+            upstream.write_copy(": ");
+            upstream.write_copy(f.value);
+            upstream.write_copy("\r\n");
         }
-        upstream_->write_copy("\r\n");
+        upstream.write_copy("\r\n");
     }
-    upstream_->request_finished();
+    upstream.request_finished();
 }
 
 std::size_t Exchange::request_room() {
-    return upstream_ != nullptr && head_sent_ ? upstream_->read_limit_for_sink() : uv::TcpStream::kRead;
-}
-
-void Exchange::on_request_blocked() {
-    pause_request();
-}
-void Exchange::on_request_drained() {
-    resume_request();
+    Attempt* attempt = running();
+    // A body that is kept is not read in larger pieces: it is small, or it is no longer kept.
+    return attempt != nullptr && attempt->head_sent() && !body_kept_ ? attempt->stream().read_limit_for_sink()
+                                                                      : uv::TcpStream::kRead;
 }
 
 // ---- the response -----------------------------------------------------------------------------------------------------
 
-void Exchange::on_response_head(http::ResponseHead& head) {
+void Exchange::attempt_head(Attempt& attempt, http::ResponseHead& head) {
     if (head.status < 200) {
-        head.status == 101 ? open_tunnel(head) : forward_informational(head);
+        head.status == 101 ? open_tunnel(attempt, head) : forward_informational(head);
         return;
     }
-    upstream_time_ = worker_.loop().now() - attempt_began_;
+    attempt.judge_status(head.status);
+    if (repeats_answer(attempt, head)) return;
+    accept(attempt, head.status);
     context_.response = &head;
-    context_.status = head.status;
     worker_.chain().on_response(context_);
     const Body body = head.framing == http::Framing::kLength ? Body::kLength
                       : head.framing == http::Framing::kNone ? Body::kNone
@@ -300,17 +476,32 @@ void Exchange::on_response_head(http::ResponseHead& head) {
     context_.response = nullptr;  // its memory is the parser's
 }
 
+// This attempt's answer is the exchange's.
+void Exchange::accept(Attempt& attempt, int status) {
+    leave_phase();
+    winner_ = &attempt;
+    if (Attempt* other = &attempt == &first_ ? second_.get() : &first_; other != nullptr && other->active())
+        other->give_up(cluster_->cells().discarded, false);
+    if (&attempt == second_.get()) policy_cells()->hedges_won->add();
+    endpoint_ = attempt.endpoint();
+    const Instant now = worker_.loop().now();
+    upstream_time_ = now - attempt.began();
+    if (route_->settings->hedge) context_.policies->latency.record(now, now - tried_since_);
+    context_.status = status;
+    if (body_kept_ && request_complete()) std::string().swap(body_);
+}
+
 void Exchange::forward_informational(http::ResponseHead& head) {
-    if (client_is_http10()) return;
+    if (client_is_http10() || (second_ && second_->active())) return;
     send_informational(head.status, head.reason(), http::HeadWriter::bound(head),
                        [&](http::HeadWriter& out) { out.fields(head); });
 }
 
-void Exchange::open_tunnel(http::ResponseHead& head) {
+void Exchange::open_tunnel(Attempt& attempt, http::ResponseHead& head) {
     worker_.loop().cancel(*this);
-    upstream_time_ = worker_.loop().now() - attempt_began_;
+    attempt.judge_status(101);
+    accept(attempt, 101);
     context_.response = &head;
-    context_.status = 101;
     worker_.chain().on_response(context_);
     start_response(101, head.reason(), Body::kNone, 0,
                    http::HeadWriter::bound(head) + context_.response_fields.bytes() + 64,
@@ -327,39 +518,33 @@ void Exchange::open_tunnel(http::ResponseHead& head) {
     start_tunnel();
 }
 
-void Exchange::on_response_body(std::span<const std::string_view> slices) {
+void Exchange::attempt_body(std::span<const std::string_view> slices) {
     write_body(slices, true);
     // At the front of its connection the kernel's answer comes later (on_response_blocked); behind others it is known now.
     if (response_blocked()) on_response_blocked();
 }
 
 void Exchange::on_response_blocked() {
-    if (upstream_ != nullptr) upstream_->pause_response();
+    if (winner_ != nullptr && winner_->active()) winner_->stream().pause_response();
 }
 
 void Exchange::on_response_drained() {
-    if (upstream_ != nullptr) upstream_->resume_response();
+    if (winner_ != nullptr && winner_->active()) winner_->stream().resume_response();
 }
 
-void Exchange::on_response_end(std::span<const http::Field> trailers) {
+void Exchange::attempt_end(Attempt& attempt, std::span<const http::Field> trailers) {
+    upstream_done_ = true;
     if (tunnel()) {
         // The upstream's direction is over. Without the client's the tunnel has nothing to carry either.
-        PooledConnection* upstream = upstream_;
-        end_attempt(cluster_->cells().success, false);
-        upstream->abandon();
+        attempt.give_up(cluster_->cells().success, false);
         finish();
         return;
     }
-    end_attempt(cluster_->cells().success, false);
+    attempt.succeeded();
     finish(trailers);  // last: this exchange may be gone
 }
 
-void Exchange::end_attempt(Counter* outcome, bool failed) {
-    upstream_ = nullptr;
-    outcome->add();
-    if (upstream_time_ < Duration(0) && head_sent_) upstream_time_ = worker_.loop().now() - attempt_began_;
-    cluster_->end(*endpoint_, failed ? Duration(-1) : upstream_time_, worker_.loop().now(), failed);
-}
+// ---- repetitions ------------------------------------------------------------------------------------------------------
 
 bool Exchange::may_try_again(const http::ClientFailure& failure) const {
     // A kept connection that the upstream closed while the request was under way: the one case in which a request is
@@ -369,12 +554,65 @@ bool Exchange::may_try_again(const http::ClientFailure& failure) const {
            !request().upgrade && !response_started();
 }
 
-void Exchange::on_failed(const http::ClientFailure& failure) {
-    end_attempt(outcome_for(cluster_->cells(), failure.error), true);
-    if (may_try_again(failure)) {
-        head_sent_ = false;
-        start_attempt(true);
-        return;
+// An answer that the route wants repeated. False: it is to be passed on.
+bool Exchange::repeats_answer(Attempt& attempt, const http::ResponseHead& head) {
+    if (!route_->settings->retry || !policy::status_listed(route_->retry, head.status)) return false;
+    const Attempt* other = &attempt == &first_ ? second_.get() : &first_;
+    const bool another_runs = other != nullptr && other->active();
+    policy::AttemptResult result;
+    result.end = policy::AttemptEnd::kStatus;
+    result.status = head.status;
+    if (const http::FieldRef* field = head.find("Retry-After"))
+        result.retry_after = policy::parse_retry_after(head.value(*field), worker_.loop().wall());
+    if (!another_runs) {  // otherwise that one's answer is waited for
+        const std::optional<Duration> wait = wait_to_try_again(result);
+        if (!wait) return false;
+        leave_phase();
+        enter(Phase::kBackoff, *wait);
+    }
+    attempt.give_up(cluster_->cells().discarded, false);
+    return true;
+}
+
+// The wait before the next attempt, if there is to be one.
+std::optional<Duration> Exchange::wait_to_try_again(const policy::AttemptResult& result) {
+    policy::RetrySituation situation;
+    situation.attempts_made = attempts_;
+    situation.safe_to_repeat = safe_to_repeat();
+    situation.body_kept = !body_gone_;
+    if (context_.time_left) situation.time_left = time_left();
+    const policy::RetryDecision decision =
+        policy::decide_retry(route_->retry, situation, result, context_.policies->budget, worker_.loop().now(),
+                             worker_.random());
+    if (decision.again) {
+        policy_cells()->retries->add();
+        return decision.wait;
+    }
+    if (decision.why == policy::RetryRefusal::kBudget) policy_cells()->budget_exhausted->add();
+    if (decision.why == policy::RetryRefusal::kBudget || decision.why == policy::RetryRefusal::kAttemptsSpent)
+        context_.flags.set(filters::Flag::kURX);
+    return {};
+}
+
+void Exchange::attempt_failed(Attempt& attempt, const http::ClientFailure& failure) {
+    const bool answering = winner_ == &attempt;
+    if (!answering && attempt.head_sent()) upstream_time_ = worker_.loop().now() - attempt.began();
+    if (!answering && !response_started()) {
+        if (running() != nullptr) return;  // the other attempt of a hedge goes on
+        leave_phase();
+        if (may_try_again(failure)) {
+            begin_attempt(true);
+            return;
+        }
+        if (route_->settings->retry) {
+            policy::AttemptResult result;
+            result.end = end_for(failure.error);
+            result.request_left = failure.request_sent;
+            if (const std::optional<Duration> wait = wait_to_try_again(result)) {
+                *wait == Duration(0) ? begin_attempt(false) : enter(Phase::kBackoff, *wait);
+                return;
+            }
+        }
     }
     fail(failure_for(failure.error), failure.error == http::ClientError::kProtocol ? failure.reason : "");
 }
@@ -383,20 +621,17 @@ void Exchange::on_failed(const http::ClientFailure& failure) {
 
 void Exchange::on_timeout(Instant) {
     const uv::Loop::Event event(worker_.loop());
-    if (upstream_ != nullptr) {
-        PooledConnection* upstream = upstream_;
-        end_attempt(cluster_->cells().canceled, true);
-        upstream->abandon();
+    for (Attempt* attempt : {&first_, second_.get()}) {
+        if (attempt != nullptr && attempt->active() && winner_ == nullptr)
+            cluster_->judge_failure(*attempt->endpoint(), "no answer within the route's timeout",
+                                    worker_.loop().wall());
     }
+    stop_trying(true);
     fail(Failure::kRouteTimeout);
 }
 
 void Exchange::on_bad_request(int status, const char* reason) {
-    if (upstream_ != nullptr) {
-        PooledConnection* upstream = upstream_;
-        end_attempt(cluster_->cells().canceled, false);
-        upstream->abandon();
-    }
+    stop_trying(false);
     if (context_.arena == nullptr) {
         prepare_context();
         worker_.chain().identify(context_);
@@ -417,32 +652,59 @@ void Exchange::on_aborted(AbortReason reason) {
         context_.flags.set(filters::Flag::kDPE);  // too slow to be believed
     }
     worker_.loop().cancel(*this);
-    if (upstream_ == nullptr) return;
-    PooledConnection* upstream = upstream_;
-    end_attempt(cluster_->cells().canceled, false);
-    upstream->abandon();
+    stop_trying(false);
 }
 
-void Exchange::fail(Failure failure, std::string_view detail) {
+void Exchange::refuse(const filters::Refuse& refusal) {
+    switch (refusal.why) {
+        case filters::Refusal::kRateLimited:
+            policy_cells()->rate_limited->add();
+            fail(Failure::kRateLimited, {}, refusal.retry_after);
+            break;
+        case filters::Refusal::kShed:
+            policy_cells()->shed->add();
+            fail(Failure::kShed, {}, refusal.retry_after);
+            break;
+        case filters::Refusal::kDeadlinePassed:
+            fail(Failure::kDeadlinePassed);
+            break;
+        case filters::Refusal::kFault: {
+            policy_cells()->fault_aborts->add();
+            const Problem problem = problem_for(Failure::kFaultInjected);
+            context_.flags |= problem.flags;
+            upstream_done_ = true;
+            answer_problem(problem, refusal.status, problem.detail);
+            break;
+        }
+    }
+}
+
+void Exchange::fail(Failure failure, std::string_view detail, Duration retry_after) {
     const Problem problem = problem_for(failure);
     context_.flags |= problem.flags;
+    upstream_done_ = true;
+    failed_ = true;
     if (response_started()) {
         abort_response();  // the client must see that it is cut
         return;
     }
-    answer_problem(problem, problem.status, detail.empty() ? problem.detail : detail);
+    answer_problem(problem, problem.status, detail.empty() ? problem.detail : detail, retry_after);
 }
 
-void Exchange::answer_problem(const Problem& problem, int status, std::string_view detail) {
+void Exchange::answer_problem(const Problem& problem, int status, std::string_view detail,
+                              Duration retry_after) {
     const std::string body = problem_json(status, detail, context_.request_id);
     const std::string via = proxy_status(context_.node->name, problem.proxy_status, detail);
     context_.response_fields.add("Content-Type", "application/problem+json");
     context_.response_fields.add("Proxy-Status", via);
-    if (problem.retry_after) context_.response_fields.add("Retry-After", "1");
+    const auto seconds = static_cast<std::int64_t>(std::ceil(seconds_of(retry_after)));
+    const std::string retry_text = std::to_string(std::max<std::int64_t>(1, seconds));
+    if (problem.retry_after) context_.response_fields.add("Retry-After", retry_text);
     send_own(status, body);
 }
 
 void Exchange::answer_locally(const filters::LocalResponse& response) {
+    upstream_done_ = true;
     const std::string via = proxy_status(context_.node->name, {}, {});
     if (!response.location.empty()) context_.response_fields.add("Location", response.location);
     if (!response.content_type.empty()) context_.response_fields.add("Content-Type", response.content_type);
@@ -469,42 +731,57 @@ const RouteCells& Exchange::cells() const {
     return route_->cells[choice_][worker_.index()];
 }
 
+const PolicyCells* Exchange::policy_cells() const {
+    return &route_->policy_cells[worker_.index()];
+}
+
+void Exchange::end_policies() {
+    filters::Outcome outcome;
+    outcome.now = worker_.loop().now();
+    outcome.failed = failed_;
+    if (winner_ != nullptr) outcome.latency = upstream_time_;
+    worker_.chain().on_end(context_, outcome);
+    if (const auto& limit = context_.policies->concurrency) {
+        policy_cells()->concurrency_limit->set(limit->limit());
+        policy_cells()->concurrency_in_flight->set(limit->in_flight());
+    }
+}
+
 void Exchange::end() {
     worker_.loop().cancel(*this);
     if (mirror_ != nullptr) {
         mirror_->drop();
         mirror_ = nullptr;
     }
-    if (upstream_ != nullptr) {
-        PooledConnection* upstream = upstream_;
-        end_attempt(cluster_->cells().canceled, false);
-        upstream->abandon();
-    }
+    stop_trying(false);
+    if (context_.under_concurrency_limit) end_policies();
     const Duration took = worker_.loop().now() - started_at();
     cells().requests->add(response_status());
     cells().duration->observe(took);
-    if (AccessLogWriter::Worker* log = worker_.access_log()) {
-        AccessEntry entry;
-        entry.time = context_.received;
-        entry.listener = listener_->settings->name;
-        if (route_ != nullptr) entry.route = route_->settings->name;
-        entry.method = request().method_text();
-        entry.path = request().target();
-        entry.protocol = client_is_http10() ? "HTTP/1.0" : "HTTP/1.1";
-        entry.status = response_status();
-        entry.flags = context_.flags;
-        entry.bytes_in = request_bytes();
-        entry.bytes_out = response_bytes();
-        entry.duration = took;
-        entry.upstream_duration = upstream_time_;
-        entry.attempts = attempts_;
-        if (endpoint_) entry.endpoint = endpoint_->address.id;
-        entry.request_id = context_.request_id;
-        entry.client = connection().peer_ip();
-        log->append(entry, worker_.loop().now());
-    }
+    if (worker_.access_log() != nullptr) log_line(took);
     worker_.exchange_ended();
     clear();
+}
+
+void Exchange::log_line(Duration took) {
+    AccessEntry entry;
+    entry.time = context_.received;
+    entry.listener = listener_->settings->name;
+    if (route_ != nullptr) entry.route = route_->settings->name;
+    entry.method = request().method_text();
+    entry.path = request().target();
+    entry.protocol = client_is_http10() ? "HTTP/1.0" : "HTTP/1.1";
+    entry.status = response_status();
+    entry.flags = context_.flags;
+    entry.bytes_in = request_bytes();
+    entry.bytes_out = response_bytes();
+    entry.duration = took;
+    entry.upstream_duration = upstream_time_;
+    entry.attempts = attempts_;
+    if (endpoint_) entry.endpoint = endpoint_->address.id;
+    entry.request_id = context_.request_id;
+    entry.client = connection().peer_ip();
+    worker_.access_log()->append(entry, worker_.loop().now());
 }
 
 void Exchange::clear() {
@@ -520,14 +797,22 @@ void Exchange::clear() {
     context_.route = nullptr;
     context_.request_id = {};
     context_.flags = {};
+    context_.time_left.reset();
+    context_.position = 0;
+    context_.rate_limiter = nullptr;
+    context_.policies = nullptr;
     arena_.reset();
     held_trailers_.clear();
-    if (held_body_.capacity() > kHeldBodyKept) std::string().swap(held_body_);
-    held_body_.clear();
+    if (body_.capacity() > kHeldBodyKept) std::string().swap(body_);
+    body_.clear();
+    first_.clear();
+    if (second_) second_->clear();
+    winner_ = nullptr;
+    held_until_ = {};
     upstream_time_ = Duration(-1);
     key_hash_ = 0;
     attempts_ = 0;
-    head_sent_ = false;
+    body_kept_ = body_gone_ = upstream_done_ = failed_ = false;
     recycle();
 }
 

@@ -1,11 +1,14 @@
 // One request through the proxy: routed, filtered, sent to an endpoint, its answer sent back.
 //
-// The meeting point of the two connections: it hears the client's side as a ServerExchange and the upstream's as a
-// ClientHandler. Pooled by its worker.
+// The meeting point of the two connections: it hears the client's side as a ServerExchange and the upstream's through its
+// attempts. Pooled by its worker.
 //
 // Invariants:
-//   * at most one attempt is bound at a time; its connection is abandoned unless the response ended whole
-//   * body bytes in either direction are written at once or their source is paused
+//   * one attempt at a time, two while it hedges; the first head that is accepted makes its attempt the winner, the other ends
+//   * what has left for an upstream is sent again only when policy::decide_retry says so, or on a kept connection that the
+//     upstream had just closed (may_try_again)
+//   * body bytes in either direction are written at once or their source is paused; a body is kept only for a repetition that
+//     the route asks for, up to retry.max_body
 //   * every exchange ends in exactly one access-log line and one count
 #pragma once
 
@@ -25,9 +28,9 @@ class Worker;
 class Mirror;
 struct WorkerSnapshot;
 
-class Exchange final : public http::ServerExchange, private http::ClientHandler, private Timer {
+class Exchange final : public http::ServerExchange, private Waiter, private Timer {
   public:
-    explicit Exchange(Worker& worker) : worker_(worker) {}
+    explicit Exchange(Worker& worker) : worker_(worker), first_(*this), later_(*this) {}
 
     // `listener` is of `snapshot`.
     void begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& listener);
@@ -37,6 +40,26 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
     Exchange* next_free = nullptr;
 
   private:
+    friend class Attempt;
+
+    // What the exchange does besides an attempt that runs.
+    enum class Phase : std::uint8_t {
+        kNone,
+        kPaused,   // a filter wants it to wait
+        kWaiting,  // on the cluster's waiting list
+        kBackoff,  // before the next attempt
+        kHedging,  // an attempt runs; later a second one may begin
+    };
+    // The phase's own deadline, beside the exchange's.
+    class Later final : public Timer {
+      public:
+        explicit Later(Exchange& exchange) : exchange_(exchange) {}
+
+      private:
+        void on_timeout(Instant) override { exchange_.on_later(); }
+        Exchange& exchange_;
+    };
+
     // The client's side.
     void on_request() override;
     void on_request_body(std::span<const std::string_view> slices) override;
@@ -47,36 +70,55 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
     void on_response_drained() override;
     std::size_t request_room() override;
 
-    // The upstream's side.
-    void on_connected() override;
-    void on_response_head(http::ResponseHead& head) override;
-    void on_response_body(std::span<const std::string_view> slices) override;
-    void on_response_end(std::span<const http::Field> trailers) override;
-    void on_failed(const http::ClientFailure& failure) override;
-    void on_request_blocked() override;
-    void on_request_drained() override;
-    std::size_t response_room() override { return ServerExchange::response_room(); }
+    // The upstream's side, from the attempts.
+    void attempt_ready(Attempt& attempt);
+    void attempt_head(Attempt& attempt, http::ResponseHead& head);
+    void attempt_body(std::span<const std::string_view> slices);
+    void attempt_end(Attempt& attempt, std::span<const http::Field> trailers);
+    void attempt_failed(Attempt& attempt, const http::ClientFailure& failure);
 
     void on_timeout(Instant now) override;
+    void on_may_start() override;
+    void on_later();
 
     void prepare_context();
+    void run_filters();
     void choose_cluster();
-    void start_attempt(bool fresh);
-    void send_request();
-    void write_upstream_head(http::HeadWriter& head);
+    void start_mirror();
+    void begin_attempt(bool fresh);
+    void start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh);
+    void wait_for(Admission why);
+    void arm_hedge();
+    void hedge();
+    void enter(Phase phase, Duration time);
+    void leave_phase();
+    void write_upstream_head(http::HeadWriter& head, Duration attempt_time);
+    std::size_t upstream_head_bound() const;
     bool has_empty_body() const;
     std::string_view endpoint_id_for_host() const;
-    void write_upstream_body(std::span<const std::string_view> slices, bool stable);
-    void finish_upstream_request(std::span<const http::Field> trailers);
+    void write_body_to(PooledConnection& upstream, std::span<const std::string_view> slices, bool stable);
+    void keep_body(std::span<const std::string_view> slices);
+    void finish_request_to(PooledConnection& upstream);
     void forward_informational(http::ResponseHead& head);
-    void open_tunnel(http::ResponseHead& head);
-    void end_attempt(Counter* outcome, bool failed);
+    void open_tunnel(Attempt& attempt, http::ResponseHead& head);
+    void accept(Attempt& attempt, int status);
     bool may_try_again(const http::ClientFailure& failure) const;
-    void fail(Failure failure, std::string_view detail = {});
-    void answer_problem(const Problem& problem, int status, std::string_view detail);
+    std::optional<Duration> wait_to_try_again(const policy::AttemptResult& result);
+    bool repeats_answer(Attempt& attempt, const http::ResponseHead& head);
+    bool safe_to_repeat() const;
+    Duration time_left() const;
+    Attempt* running();
+    void give_up_attempts(bool failed);
+    void stop_trying(bool failed);
+    void refuse(const filters::Refuse& refusal);
+    void fail(Failure failure, std::string_view detail = {}, Duration retry_after = {});
+    void answer_problem(const Problem& problem, int status, std::string_view detail, Duration retry_after = {});
     void answer_locally(const filters::LocalResponse& response);
     void send_own(int status, std::string_view body);
     const RouteCells& cells() const;
+    const PolicyCells* policy_cells() const;
+    void end_policies();
+    void log_line(Duration took);
     void clear();
 
     Worker& worker_;
@@ -88,16 +130,24 @@ class Exchange final : public http::ServerExchange, private http::ClientHandler,
     Arena arena_;
 
     Ref<WorkerCluster> cluster_;
-    Ref<Endpoint> endpoint_;
-    PooledConnection* upstream_ = nullptr;
+    Ref<Endpoint> endpoint_;  // of the newest attempt, or of the winner
+    Attempt first_;
+    std::unique_ptr<Attempt> second_;  // made by the first hedge
+    Attempt* winner_ = nullptr;        // whose answer is being sent
+    Later later_;
     Mirror* mirror_ = nullptr;  // while the request is being sent
-    std::string held_body_;     // body bytes that came before the upstream was connected
+    std::string body_;          // not yet sent, or kept for a repetition
     std::vector<http::Field> held_trailers_;
-    Instant attempt_began_{};
-    Duration upstream_time_{-1};  // until the response's head
+    Instant tried_since_{};       // the first attempt's begin
+    Instant held_until_{};        // when waiting for an endpoint ends
+    Duration upstream_time_{-1};  // from the answering attempt's begin until the response's head
     std::uint64_t key_hash_ = 0;
     std::uint32_t attempts_ = 0;
-    bool head_sent_ = false;  // to the upstream
+    Phase phase_ = Phase::kNone;
+    bool body_kept_ = false;     // body_ holds all of it, also what was sent
+    bool body_gone_ = false;     // some of it was sent and not kept
+    bool upstream_done_ = false; // answered, or given up: what the client still sends is nobody's
+    bool failed_ = false;        // no answer for want of time or of a working upstream
 };
 
 }  // namespace outrider::proxy

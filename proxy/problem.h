@@ -22,6 +22,12 @@ enum class Failure : std::uint8_t {
     kUpstreamTimeout,  // no byte for read_timeout
     kRouteTimeout,     // the whole exchange took too long
     kTooManyConnections,
+    kTooManyRequests,  // cluster.limits.max_requests
+    kTooManyPending,   // cluster.limits.max_pending
+    kRateLimited,
+    kShed,  // the route's adaptive limit
+    kFaultInjected,  // the status is the configuration's
+    kDeadlinePassed,
 };
 
 struct Problem {

@@ -75,20 +75,23 @@ std::vector<std::string> Server::start() {
         worker->set_peers(peers);
     std::vector<std::pair<std::string, std::vector<int>>> opened;
     if (auto ok = open_listeners(settings, opened); !ok) return {ok.error()};
+    health_ = std::make_unique<HealthChecker>(loop_, [this](const std::string& cluster) {
+        for (auto& worker : workers_)
+            worker->health_changed(cluster);
+    });
     discovery_ =
         std::make_unique<Discovery>(loop_, [this](const std::string& cluster, const EndpointSet& set) {
+            const EndpointSet checked = health_->attach(cluster, set);
             for (auto& worker : workers_)
-                worker->publish_endpoints(cluster, set);
+                worker->publish_endpoints(cluster, checked);
         });
     admin_ = std::make_unique<Admin>(*this);
     if (auto ok = admin_->listen(settings.admin); !ok) return {ok.error()};
     register_metrics();
     started_with_ = settings;
-    const std::uint64_t generation = ++generation_;
     for (auto& worker : workers_)
         worker->start();
-    activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), generation, *metrics_,
-                            workers));
+    activate(make_snapshot(loaded));
     for (auto& [name, fds] : opened) {
         for (std::size_t i = 0; i < fds.size(); ++i)
             workers_[i]->listen(name, fds[i]);
@@ -164,11 +167,20 @@ Result<void> Server::open_listeners(const config::Settings& next,
     return {};
 }
 
+std::shared_ptr<const Snapshot> Server::make_snapshot(config::LoadResult& loaded) {
+    health_->configure(loaded.settings->clusters);
+    return build_snapshot(std::move(*loaded.settings), std::move(loaded.source), ++generation_,
+                          {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); },
+                           snapshot_.get()});
+}
+
 void Server::activate(std::shared_ptr<const Snapshot> snapshot) {
     snapshot_ = std::move(snapshot);
     placement_->max.store(snapshot_->settings.runtime.max_connections, std::memory_order_relaxed);
     discovery_->configure(snapshot_->settings.clusters);
-    const auto endpoints = discovery_->endpoints();
+    auto endpoints = discovery_->endpoints();
+    for (auto& [name, set] : endpoints)
+        set = health_->attach(name, set);
     for (auto& worker : workers_)
         worker->publish(snapshot_, endpoints);
 }
@@ -186,7 +198,31 @@ void Server::register_metrics() {
             s.counter("access_log_dropped_total", "Access-log lines that could not be written.",
                       static_cast<double>(access_log_->dropped_lines()));
         }
+        collect_health(s);
     });
+}
+
+void Server::collect_health(Samples& s) const {
+    for (const ClusterEntry& entry : snapshot_->clusters) {
+        const std::string& cluster = entry.settings->name;
+        for (const EndpointVerdict& verdict : entry.health->verdicts()) {
+            s.gauge("endpoint_healthy", "1 while requests may go to the endpoint, 0 while it is unhealthy or ejected.",
+                    verdict.usable ? 1 : 0, {{"cluster", cluster}, {"endpoint", verdict.id}});
+        }
+        if (entry.settings->health) {
+            const CheckReport report = health_->report(cluster);
+            s.counter("health_checks_total", "Active checks, by result.", static_cast<double>(report.passed),
+                      {{"cluster", cluster}, {"result", "passed"}});
+            s.counter("health_checks_total", "Active checks, by result.", static_cast<double>(report.failed),
+                      {{"cluster", cluster}, {"result", "failed"}});
+        }
+        if (entry.settings->outlier) {
+            s.counter("outlier_ejections_total", "Endpoints ejected after failures in a row.",
+                      static_cast<double>(entry.health->ejections()), {{"cluster", cluster}});
+            s.counter("outlier_ejections_refused_total", "Ejections left out because too many were out already.",
+                      static_cast<double>(entry.health->ejections_refused()), {{"cluster", cluster}});
+        }
+    }
 }
 
 int Server::run() {
@@ -238,8 +274,7 @@ ReloadResult Server::reload(bool dry_run) {
         log_warning("reload: {}", m);
     const auto previous = snapshot_;
     (void)set_log_level(loaded.settings->log.level);
-    activate(build_snapshot(std::move(*loaded.settings), std::move(loaded.source), ++generation_, *metrics_,
-                            worker_count()));
+    activate(make_snapshot(loaded));
     for (const auto& had : previous->settings.listeners) {
         bool stays = false;
         for (const auto& has : snapshot_->settings.listeners)
@@ -342,6 +377,7 @@ void Server::finish() {
                 if (*cut != 0) log_warning("{} exchanges were cut", *cut);
                 admin_->close();
                 discovery_->close();
+                health_->close();
                 loop_.after(10ms, [this] { loop_.stop(); });
             });
         });
@@ -374,6 +410,8 @@ void Server::collect_clusters(std::function<void(std::vector<ClusterReport>)> do
                 sum->push_back(cluster);
                 continue;
             }
+            known->pending += cluster.pending;
+            known->panic |= cluster.panic;
             for (const EndpointReport& e : cluster.endpoints) {
                 auto at = std::find_if(known->endpoints.begin(), known->endpoints.end(),
                                        [&](const auto& k) { return k.id == e.id; });

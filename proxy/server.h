@@ -14,6 +14,7 @@
 #include "config/load.h"
 #include "proxy/access_log_writer.h"
 #include "proxy/discovery.h"
+#include "proxy/health_checker.h"
 #include "proxy/snapshot.h"
 #include "proxy/worker.h"
 
@@ -50,6 +51,7 @@ class Server {
     const Snapshot& snapshot() const { return *snapshot_; }
     Registry& metrics() { return *metrics_; }
     const Discovery& discovery() const { return *discovery_; }
+    const HealthChecker& health() const { return *health_; }
     const std::string& config_path() const { return config_path_; }
     Instant started_at() const { return started_at_; }
     unsigned worker_count() const { return static_cast<unsigned>(workers_.size()); }
@@ -67,7 +69,9 @@ class Server {
     Result<std::vector<int>> open_sockets(const config::ListenerSettings& listener, bool ask_first) const;
     Result<void> open_listeners(const config::Settings& next,
                                 std::vector<std::pair<std::string, std::vector<int>>>& opened);
+    std::shared_ptr<const Snapshot> make_snapshot(config::LoadResult& loaded);
     void activate(std::shared_ptr<const Snapshot> snapshot);
+    void collect_health(Samples& samples) const;
     void register_metrics();
     void on_signal(int signum);
     void close_listeners();
@@ -80,6 +84,7 @@ class Server {
     std::unique_ptr<AccessLogWriter> access_log_;
     std::unique_ptr<Placement> placement_;
     std::vector<std::unique_ptr<Worker>> workers_;
+    std::unique_ptr<HealthChecker> health_;
     std::unique_ptr<Discovery> discovery_;
     std::unique_ptr<Admin> admin_;
     std::unique_ptr<uv::Signals> signals_;

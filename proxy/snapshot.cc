@@ -1,6 +1,8 @@
 #include "proxy/snapshot.h"
 
 #include "base/check.h"
+#include "base/uv/acceptor.h"
+#include "proxy/cluster_health.h"
 
 namespace outrider::proxy {
 
@@ -27,15 +29,77 @@ std::vector<ClusterCells> cluster_cells(Registry& metrics, unsigned workers, con
     auto& connections = metrics.gauge("upstream_connections", "Open upstream connections.", {"cluster"});
     auto& in_flight =
         metrics.gauge("upstream_in_flight", "Attempts that await their response's end.", {"cluster"});
+    auto& pending = metrics.gauge("upstream_pending", "Requests that wait for an endpoint or a connection.",
+                                  {"cluster"});
+    auto& held = metrics.counter("upstream_held_total",
+                                 "Requests that had to wait for an endpoint or a connection.", {"cluster"});
+    auto& overflow = metrics.counter("upstream_overflow_total",
+                                     "Requests refused at a limit of the cluster, by limit.", {"cluster", "limit"});
     std::vector<ClusterCells> cells;
     for (unsigned w = 0; w < workers; ++w) {
         const auto outcome = [&](std::string_view name) { return &attempts.at({cluster, name}, w); };
         cells.push_back({outcome("success"), outcome("connect_failed"), outcome("connect_timeout"),
                          outcome("reset"), outcome("incomplete"), outcome("protocol_error"),
-                         outcome("timeout"), outcome("canceled"), &connections.at({cluster}, w),
-                         &in_flight.at({cluster}, w)});
+                         outcome("timeout"), outcome("canceled"), outcome("discarded"),
+                         &connections.at({cluster}, w), &in_flight.at({cluster}, w), &pending.at({cluster}, w),
+                         &held.at({cluster}, w), &overflow.at({cluster, "requests"}, w),
+                         &overflow.at({cluster, "pending"}, w)});
     }
     return cells;
+}
+
+std::vector<PolicyCells> policy_cells(Registry& metrics, unsigned workers, const std::string& listener,
+                                      const std::string& route) {
+    const LabelNames labels = {"listener", "route"};
+    auto& retries = metrics.counter("retries_total", "Attempts made again after a failure.", labels);
+    auto& exhausted = metrics.counter("retry_budget_exhausted_total",
+                                      "Retries and hedges left out because the budget was spent.", labels);
+    auto& hedges = metrics.counter("hedges_total", "Second attempts made beside a slow first one.", labels);
+    auto& hedges_won =
+        metrics.counter("hedges_won_total", "Hedges whose answer was used.", labels);
+    auto& limited = metrics.counter("rate_limited_total", "Requests refused by the rate limit.", labels);
+    auto& shed = metrics.counter("shed_total", "Requests refused by the concurrency limit.", labels);
+    auto& faults = metrics.counter("faults_injected_total", "Faults injected, by kind.",
+                                   {"listener", "route", "kind"});
+    auto& limit = metrics.gauge("concurrency_limit", "What the adaptive limit allows now, all workers together.",
+                                labels);
+    auto& in_flight = metrics.gauge("concurrency_in_flight", "Requests under the adaptive limit now.", labels);
+    std::vector<PolicyCells> cells;
+    for (unsigned w = 0; w < workers; ++w) {
+        cells.push_back({&retries.at({listener, route}, w), &exhausted.at({listener, route}, w),
+                         &hedges.at({listener, route}, w), &hedges_won.at({listener, route}, w),
+                         &limited.at({listener, route}, w), &shed.at({listener, route}, w),
+                         &faults.at({listener, route, "delay"}, w), &faults.at({listener, route, "abort"}, w),
+                         &limit.at({listener, route}, w), &in_flight.at({listener, route}, w)});
+    }
+    return cells;
+}
+
+policy::RetryLimits retry_limits(const config::RetrySettings& s) {
+    policy::RetryLimits out;
+    out.attempts = s.attempts;
+    out.connect = s.on.connect;
+    out.reset = s.on.reset;
+    out.timeout = s.on.timeout;
+    out.any_5xx = s.on.any_5xx;
+    out.statuses = s.on.statuses;
+    out.backoff_base = s.backoff_base;
+    out.backoff_max = s.backoff_max;
+    return out;
+}
+
+// The bucket goes on with what it has given, as long as the settings are the same.
+std::shared_ptr<filters::RateLimiter> rate_limiter(const config::RouteSettings& route, const Snapshot* previous) {
+    if (!route.rate_limit) return {};
+    if (previous != nullptr) {
+        for (const ListenerEntry& listener : previous->listeners) {
+            for (const RouteEntry& had : listener.routes) {
+                if (had.settings->name == route.name && had.settings->rate_limit == route.rate_limit)
+                    return had.rate_limiter;
+            }
+        }
+    }
+    return std::make_shared<filters::RateLimiter>(*route.rate_limit, uv::random_seed());
 }
 
 http::ServerLimits limits_of(const config::ListenerSettings& s) {
@@ -62,7 +126,9 @@ std::uint32_t cluster_index(const Snapshot& snapshot, const std::string& name) {
 }
 
 RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& route,
-                       const config::ListenerSettings& listener, Registry& metrics, unsigned workers) {
+                       const config::ListenerSettings& listener, const SnapshotParts& parts) {
+    Registry& metrics = parts.metrics;
+    const unsigned workers = parts.workers;
     RouteEntry entry;
     entry.settings = &route;
     entry.listener = &listener;
@@ -76,6 +142,10 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
     if (entry.clusters.empty())
         entry.cells.push_back(route_cells(metrics, workers, listener.name, route.name, ""));
     if (route.mirror) entry.mirror = cluster_index(snapshot, route.mirror->cluster);
+    if (route.retry || route.hedge || route.rate_limit || route.concurrency || route.fault)
+        entry.policy_cells = policy_cells(metrics, workers, listener.name, route.name);
+    if (route.retry) entry.retry = retry_limits(*route.retry);
+    entry.rate_limiter = rate_limiter(route, parts.previous);
     return entry;
 }
 
@@ -89,14 +159,15 @@ const ListenerEntry* Snapshot::listener(const std::string& name) const {
 }
 
 std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::string source,
-                                               std::uint64_t generation, Registry& metrics,
-                                               unsigned workers) {
+                                               std::uint64_t generation, const SnapshotParts& parts) {
+    Registry& metrics = parts.metrics;
+    const unsigned workers = parts.workers;
     auto snapshot = std::make_shared<Snapshot>();
     snapshot->generation = generation;
     snapshot->settings = std::move(settings);
     snapshot->source = std::move(source);
     for (const auto& cluster : snapshot->settings.clusters) {
-        snapshot->clusters.push_back({&cluster, cluster_cells(metrics, workers, cluster.name)});
+        snapshot->clusters.push_back({&cluster, cluster_cells(metrics, workers, cluster.name), parts.health(cluster.name)});
     }
     auto& connections =
         metrics.gauge("http_downstream_connections", "Open client connections.", {"listener"});
@@ -107,9 +178,11 @@ std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::s
         entry.unrouted = route_cells(metrics, workers, listener.name, "", "");
         for (unsigned w = 0; w < workers; ++w)
             entry.connections.push_back(&connections.at({listener.name}, w));
-        for (const auto& route : snapshot->settings.routes) {
+        for (std::size_t i = 0; i < snapshot->settings.routes.size(); ++i) {
+            const auto& route = snapshot->settings.routes[i];
             if (route.listener != listener.name) continue;
-            entry.routes.push_back(build_route(*snapshot, route, listener, metrics, workers));
+            entry.routes.push_back(build_route(*snapshot, route, listener, parts));
+            entry.routes.back().index = i;
         }
         snapshot->listeners.push_back(std::move(entry));
     }

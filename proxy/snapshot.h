@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,9 +14,14 @@
 #include "base/metrics.h"
 #include "base/uv/tcp_stream.h"
 #include "config/settings.h"
+#include "filters/policy/retry.h"
 #include "filters/policy/weighted_pick.h"
+#include "filters/rate_limiter.h"
 
 namespace outrider::proxy {
+
+class ClusterHealth;
+class EndpointHealth;
 
 // What one worker counts for a (listener, route, cluster).
 struct RouteCells {
@@ -30,11 +37,31 @@ struct ClusterCells {
     Counter* protocol_error = nullptr;
     Counter* timeout = nullptr;
     Counter* canceled = nullptr;  // the client went away, or the route's time was over
+    Counter* discarded = nullptr;  // its answer was not used: the request was repeated, or another attempt was quicker
     Gauge* connections = nullptr;
     Gauge* in_flight = nullptr;
+    Gauge* pending = nullptr;            // requests that wait for an endpoint or a connection
+    Counter* held = nullptr;             // requests that had to wait
+    Counter* overflow_requests = nullptr;  // refused: max_requests
+    Counter* overflow_pending = nullptr;   // refused: max_pending
+};
+
+// What one worker counts of a route's policies.
+struct PolicyCells {
+    Counter* retries = nullptr;
+    Counter* budget_exhausted = nullptr;
+    Counter* hedges = nullptr;
+    Counter* hedges_won = nullptr;
+    Counter* rate_limited = nullptr;
+    Counter* shed = nullptr;
+    Counter* fault_delays = nullptr;
+    Counter* fault_aborts = nullptr;
+    Gauge* concurrency_limit = nullptr;
+    Gauge* concurrency_in_flight = nullptr;
 };
 
 struct RouteEntry {
+    std::size_t index = 0;  // among all routes
     const config::RouteSettings* settings = nullptr;
     const config::ListenerSettings* listener = nullptr;
     std::vector<std::uint32_t>
@@ -42,6 +69,11 @@ struct RouteEntry {
     std::unique_ptr<policy::WeightedPick> pick;  // when there are several
     std::vector<std::vector<RouteCells>> cells;  // [choice][worker]; one choice for routes without a cluster
     std::optional<std::uint32_t> mirror;
+    std::vector<PolicyCells> policy_cells;  // per worker; empty for a route without policies
+    policy::RetryLimits retry;
+    std::shared_ptr<filters::RateLimiter> rate_limiter;  // kept over reloads that do not change its settings
+
+    bool has_policies() const { return !policy_cells.empty(); }
 };
 
 struct ListenerEntry {
@@ -55,6 +87,7 @@ struct ListenerEntry {
 struct ClusterEntry {
     const config::ClusterSettings* settings = nullptr;
     std::vector<ClusterCells> cells;  // per worker
+    std::shared_ptr<ClusterHealth> health;
 };
 
 struct Snapshot {
@@ -67,9 +100,15 @@ struct Snapshot {
     const ListenerEntry* listener(const std::string& name) const;
 };
 
+struct SnapshotParts {
+    Registry& metrics;
+    unsigned workers;
+    std::function<std::shared_ptr<ClusterHealth>(const std::string& cluster)> health;
+    const Snapshot* previous;  // whose rate limiters go on; may be null
+};
 // The settings must have come out of config::parse() without an error.
 std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::string source,
-                                               std::uint64_t generation, Registry& metrics, unsigned workers);
+                                               std::uint64_t generation, const SnapshotParts& parts);
 
 // The first route of the listener that matches, in file order; nullptr when none does.
 const RouteEntry* find_route(const ListenerEntry& listener, const http::RequestHead& request);
@@ -79,6 +118,7 @@ struct EndpointAddress {
     std::string id;  // "ip:port"
     std::uint32_t weight = 1;
     uv::SocketAddress address;
+    std::shared_ptr<EndpointHealth> health;  // null until HealthChecker::attach()
 };
 using EndpointSet = std::shared_ptr<const std::vector<EndpointAddress>>;
 

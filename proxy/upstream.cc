@@ -23,6 +23,14 @@ policy::BalancerKind kind_of(config::Balance balance) {
     }
     return policy::BalancerKind::kLeastRequest;
 }
+
+// Over all workers. What others count meanwhile may make it one too many for each of them.
+std::int64_t sum(const std::vector<const Gauge*>& gauges) {
+    std::int64_t total = 0;
+    for (const Gauge* gauge : gauges)
+        total += gauge->value();
+    return total;
+}
 }  // namespace
 
 WorkerCluster::WorkerCluster(uv::Loop& loop, http::ParserScratch& scratch, Random& random, std::string name)
@@ -31,12 +39,23 @@ WorkerCluster::WorkerCluster(uv::Loop& loop, http::ParserScratch& scratch, Rando
     limits_.fields_max = kResponseFieldsMax;
 }
 
-void WorkerCluster::configure(const config::ClusterSettings& settings, const ClusterCells& cells) {
-    const bool rebuild = settings.balance != settings_.balance || !balancer_;
-    settings_ = settings;
-    cells_ = cells;
+void WorkerCluster::configure(const ClusterEntry& entry, unsigned worker) {
+    const bool rebuild = entry.settings->balance != settings_.balance || !balancer_;
+    settings_ = *entry.settings;
+    cells_ = entry.cells[worker];
+    health_ = entry.health;
+    health_seen_ = 0;
+    in_flight_.clear();
+    pending_.clear();
+    for (const ClusterCells& cells : entry.cells) {
+        in_flight_.push_back(cells.in_flight);
+        pending_.push_back(cells.pending);
+    }
+    const std::uint32_t max = settings_.limits.max_connections;
+    connections_max_ = max == 0 ? 0 : std::max(1U, max / static_cast<std::uint32_t>(entry.cells.size()));
     retired_ = false;
     if (rebuild) rebuild_balancer();
+    if (first_waiting_ != nullptr) loop_.schedule(*this, Duration(0));
 }
 
 void WorkerCluster::set_endpoints(const EndpointSet& set) {
@@ -66,7 +85,9 @@ void WorkerCluster::set_endpoints(const EndpointSet& set) {
         while (gone->idle != nullptr)
             gone->idle->abandon();
     }
+    health_seen_ = 0;
     rebuild_balancer();
+    if (first_waiting_ != nullptr) loop_.schedule(*this, Duration(0));
 }
 
 void WorkerCluster::rebuild_balancer() {
@@ -76,11 +97,106 @@ void WorkerCluster::rebuild_balancer() {
     balancer_ = policy::make_balancer(kind_of(settings_.balance), endpoints);
 }
 
-Ref<Endpoint> WorkerCluster::pick(std::uint64_t hash) {
+void WorkerCluster::refresh_usable() {
+    health_seen_ = health_->version();
+    usable_.assign((list_.size() + 63) / 64, 0);
+    usable_count_ = 0;
+    for (std::size_t i = 0; i < list_.size(); ++i) {
+        const auto& health = list_[i]->address.health;
+        if (health && !health->usable()) continue;
+        usable_[i / 64] |= std::uint64_t{1} << (i % 64);
+        ++usable_count_;
+    }
+    panic_ = policy::panic(usable_count_, list_.size(), settings_.panic_percent);
+    if (panic_) usable_count_ = list_.size();
+}
+
+Ref<Endpoint> WorkerCluster::pick(std::uint64_t hash, const Endpoint* avoid) {
     if (list_.empty()) return {};
+    if (health_seen_ != health_->version()) [[unlikely]]
+        refresh_usable();
+    if (usable_count_ == 0) return {};
+    const bool all = usable_count_ == list_.size();
+    if (avoid != nullptr && avoid->index != Endpoint::kRemoved && usable_count_ > 1) {
+        const auto other = [&](std::size_t i) {
+            return i != avoid->index && (all || (usable_[i / 64] >> (i % 64) & 1) != 0);
+        };
+        const auto index = balancer_->pick(hash, loads_, policy::Usable(other), random_);
+        if (index) return list_[*index];
+    }
     if (list_.size() == 1) return list_.front();
-    const auto index = balancer_->pick(hash, loads_, policy::Usable::all(), random_);
+    const auto index = balancer_->pick(
+        hash, loads_, all ? policy::Usable::all() : policy::Usable::bitmap(usable_.data()), random_);
     return index ? list_[*index] : Ref<Endpoint>();
+}
+
+bool WorkerCluster::connection_available() const {
+    return connections_max_ == 0 || open_ < connections_max_ || total_idle_ > 0;
+}
+
+Admission WorkerCluster::admit(std::uint64_t hash, const Endpoint* avoid, Ref<Endpoint>& endpoint) {
+    endpoint = pick(hash, avoid);
+    if (!endpoint) return Admission::kNoEndpoint;
+    const std::uint32_t requests_max = settings_.limits.max_requests;
+    if (requests_max != 0 && sum(in_flight_) >= requests_max) return Admission::kRequestsBusy;
+    if (connections_max_ == 0 || endpoint->idle != nullptr || open_ < connections_max_)
+        return Admission::kYes;
+    if (total_idle_ == 0) return Admission::kConnectionsBusy;
+    close_oldest_idle(*endpoint);  // another endpoint's, which this one needs more now
+    return Admission::kYes;
+}
+
+void WorkerCluster::close_oldest_idle(const Endpoint& but) {
+    http::ClientConnection* oldest = nullptr;
+    for (const Ref<Endpoint>& e : list_) {
+        if (e.get() == &but) continue;
+        http::ClientConnection* last = e->idle;
+        while (last != nullptr && last->list_next != nullptr)
+            last = last->list_next;
+        if (last != nullptr && (oldest == nullptr || last->idle_since() < oldest->idle_since())) oldest = last;
+    }
+    if (oldest != nullptr) oldest->abandon();
+}
+
+bool WorkerCluster::wait(Waiter& waiter) {
+    const std::uint32_t max = settings_.limits.max_pending;
+    if (max != 0 && sum(pending_) >= max) return false;
+    waiter.previous_ = last_waiting_;
+    waiter.next_ = nullptr;
+    waiter.waiting_ = true;
+    (last_waiting_ != nullptr ? last_waiting_->next_ : first_waiting_) = &waiter;
+    last_waiting_ = &waiter;
+    ++waiting_count_;
+    cells_.pending->add(1);
+    return true;
+}
+
+void WorkerCluster::stop_waiting(Waiter& waiter) {
+    if (!waiter.waiting_) return;
+    (waiter.previous_ != nullptr ? waiter.previous_->next_ : first_waiting_) = waiter.next_;
+    (waiter.next_ != nullptr ? waiter.next_->previous_ : last_waiting_) = waiter.previous_;
+    waiter.previous_ = waiter.next_ = nullptr;
+    waiter.waiting_ = false;
+    --waiting_count_;
+    cells_.pending->add(-1);
+}
+
+void WorkerCluster::release_waiting() {
+    const Ref<WorkerCluster> self(this);
+    // Who goes on may come back to the end of the list: nobody is looked at twice.
+    for (std::size_t left = waiting_count_; left != 0 && first_waiting_ != nullptr; --left) {
+        if (list_.empty()) return;
+        if (health_seen_ != health_->version()) refresh_usable();
+        if (usable_count_ == 0 || !connection_available()) return;
+        Waiter& waiter = *first_waiting_;
+        stop_waiting(waiter);
+        waiter.on_may_start();
+    }
+}
+
+void WorkerCluster::on_timeout(Instant) {
+    const uv::Loop::Event event(loop_);
+    release_waiting();
 }
 
 PooledConnection& WorkerCluster::connection(const Ref<Endpoint>& endpoint, bool fresh) {
@@ -94,6 +210,7 @@ PooledConnection& WorkerCluster::connection(const Ref<Endpoint>& endpoint, bool 
     connection->cluster = Ref<WorkerCluster>(this);
     connection->set_idle_timeout(settings_.idle_timeout);
     ++endpoint->connections;
+    ++open_;
     cells_.connections->add(1);
     connection->open(endpoint->address.address, settings_.connect_timeout);
     return *connection;
@@ -137,6 +254,7 @@ void WorkerCluster::unlink(Endpoint& endpoint, http::ClientConnection& connectio
     if (connection.list_next != nullptr) connection.list_next->list_prev = connection.list_prev;
     connection.list_prev = connection.list_next = nullptr;
     --endpoint.idle_count;
+    --total_idle_;
 }
 
 void WorkerCluster::on_connection_idle(http::ClientConnection& connection) {
@@ -150,13 +268,20 @@ void WorkerCluster::on_connection_idle(http::ClientConnection& connection) {
     if (endpoint.idle != nullptr) endpoint.idle->list_prev = &connection;
     endpoint.idle = &connection;
     ++endpoint.idle_count;
+    ++total_idle_;
+    if (first_waiting_ != nullptr) [[unlikely]]
+        release_waiting();
 }
 
 void WorkerCluster::on_connection_gone(http::ClientConnection& connection) {
     Endpoint& endpoint = *static_cast<PooledConnection&>(connection).endpoint;
     unlink(endpoint, connection);
     --endpoint.connections;
+    --open_;
     cells_.connections->add(-1);
+    // Not from within the end of another exchange's connection.
+    if (first_waiting_ != nullptr) [[unlikely]]
+        loop_.schedule(*this, Duration(0));
 }
 
 void WorkerCluster::on_connection_closed(http::ClientConnection& connection) {

@@ -8,7 +8,9 @@
 #include "base/http/client_connection.h"
 #include "base/random.h"
 #include "base/ref.h"
+#include "base/timer_wheel.h"
 #include "filters/policy/balancer.h"
+#include "proxy/cluster_health.h"
 #include "proxy/snapshot.h"
 
 namespace outrider::proxy {
@@ -37,13 +39,37 @@ class PooledConnection final : public http::ClientConnection {
     Ref<WorkerCluster> cluster;
 };
 
-class WorkerCluster final : public RefCounted, private http::ClientOwner {
+// What waits for a usable endpoint or a connection: the request waiting list. Released in the order of arrival.
+class Waiter {
+  public:
+    Waiter() = default;
+    Waiter(const Waiter&) = delete;
+    Waiter& operator=(const Waiter&) = delete;
+    virtual ~Waiter() = default;
+
+    virtual void on_may_start() = 0;
+
+  private:
+    friend class WorkerCluster;
+    Waiter* previous_ = nullptr;
+    Waiter* next_ = nullptr;
+    bool waiting_ = false;
+};
+
+enum class Admission : std::uint8_t {
+    kYes,
+    kNoEndpoint,       // none is usable
+    kConnectionsBusy,  // this worker's share of max_connections is in use
+    kRequestsBusy,     // max_requests are in flight
+};
+
+class WorkerCluster final : public RefCounted, private http::ClientOwner, private Timer {
   public:
     WorkerCluster(uv::Loop& loop, http::ParserScratch& scratch, Random& random, std::string name);
     ~WorkerCluster() override = default;
 
     // The same name under a newer snapshot. Connections stay.
-    void configure(const config::ClusterSettings& settings, const ClusterCells& cells);
+    void configure(const ClusterEntry& entry, unsigned worker);
     // Endpoints that stay keep their connections; those that go are not used again.
     void set_endpoints(const EndpointSet& set);
     const EndpointSet& endpoints() const { return set_; }
@@ -51,14 +77,28 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner {
     const config::ClusterSettings& settings() const { return settings_; }
     const ClusterCells& cells() const { return cells_; }
 
-    // The endpoint for a request with this key hash (0: none); null when there is none.
-    Ref<Endpoint> pick(std::uint64_t hash);
+    // The endpoint for a request with this key hash (0: none), another one than `avoid` if there is one; null when none is usable.
+    Ref<Endpoint> pick(std::uint64_t hash, const Endpoint* avoid = nullptr);
+    // The same within [cluster.limits]. With kYes, start at once: nothing is reserved.
+    Admission admit(std::uint64_t hash, const Endpoint* avoid, Ref<Endpoint>& endpoint);
+    // Puts it at the end of the waiting list; false when max_pending wait already.
+    bool wait(Waiter& waiter);
+    void stop_waiting(Waiter& waiter);
+    // Endpoints became usable, or connections free: releases who can go on.
+    void release_waiting();
     // An idle connection, or a new one that is connecting. `fresh`: never an idle one.
     PooledConnection& connection(const Ref<Endpoint>& endpoint, bool fresh);
 
     void begin(Endpoint& endpoint);
     // `latency`: until the response's head; negative when there was none.
     void end(Endpoint& endpoint, Duration latency, Instant now, bool failed);
+
+    void judge_success(const Endpoint& endpoint) {
+        if (endpoint.address.health) health_->on_success(*endpoint.address.health);
+    }
+    void judge_failure(const Endpoint& endpoint, std::string_view reason, WallTime wall) {
+        if (endpoint.address.health) health_->on_failure(*endpoint.address.health, reason, loop_.now(), wall);
+    }
 
     // Closes what is idle; the rest closes when its exchange ends.
     void close_idle();
@@ -67,6 +107,8 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner {
         close_idle();
     }
 
+    std::size_t waiting() const { return waiting_count_; }
+    bool panic() const { return panic_; }
     const std::vector<Ref<Endpoint>>& all() const { return list_; }
     const policy::EndpointLoad& load(const Endpoint& e) const { return loads_[e.index]; }
 
@@ -74,8 +116,12 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner {
     void on_connection_idle(http::ClientConnection& connection) override;
     void on_connection_gone(http::ClientConnection& connection) override;
     void on_connection_closed(http::ClientConnection& connection) override;
-    static void unlink(Endpoint& endpoint, http::ClientConnection& connection);
+    void on_timeout(Instant now) override;
+    void unlink(Endpoint& endpoint, http::ClientConnection& connection);
     void rebuild_balancer();
+    void refresh_usable();
+    bool connection_available() const;
+    void close_oldest_idle(const Endpoint& but);
 
     uv::Loop& loop_;
     http::ParserScratch& scratch_;
@@ -88,6 +134,19 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner {
     std::vector<Ref<Endpoint>> list_;
     std::vector<policy::EndpointLoad> loads_;
     std::unique_ptr<policy::Balancer> balancer_;
+    std::shared_ptr<ClusterHealth> health_;
+    std::uint64_t health_seen_ = 0;       // its version() when usable_ was made
+    std::vector<std::uint64_t> usable_;   // a bit for each endpoint
+    std::size_t usable_count_ = 0;
+    std::size_t total_idle_ = 0;
+    std::vector<const Gauge*> in_flight_;  // every worker's
+    std::vector<const Gauge*> pending_;
+    std::size_t waiting_count_ = 0;
+    std::uint32_t open_ = 0;              // connections
+    std::uint32_t connections_max_ = 0;   // this worker's share; 0 = no limit
+    Waiter* first_waiting_ = nullptr;
+    Waiter* last_waiting_ = nullptr;
+    bool panic_ = false;                  // health is disregarded
     bool retired_ = false;
 };
 

@@ -184,7 +184,7 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
         const std::string& name = entry.settings->name;
         Ref<WorkerCluster>& cluster = clusters_[name];
         if (!cluster) cluster = Ref<WorkerCluster>(new WorkerCluster(loop_, scratch_, random_, name));
-        cluster->configure(*entry.settings, entry.cells[index_]);
+        cluster->configure(entry, index_);
         if (const auto it = endpoints.find(name); it != endpoints.end() && it->second)
             cluster->set_endpoints(it->second);
         next->clusters.push_back(cluster);
@@ -194,6 +194,19 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
         if (!kept.contains(name)) cluster->retire();
     }
     clusters_ = std::move(kept);
+    std::unordered_map<std::string, Ref<filters::RoutePolicies>> policies;
+    next->policies.resize(snapshot->settings.routes.size());
+    for (const ListenerEntry& listener : snapshot->listeners) {
+        for (const RouteEntry& route : listener.routes) {
+            if (!route.has_policies()) continue;
+            Ref<filters::RoutePolicies> kept_policies = policies_[route.settings->name];
+            if (!kept_policies) kept_policies = Ref<filters::RoutePolicies>(new filters::RoutePolicies);
+            kept_policies->configure(*route.settings, static_cast<unsigned>(placement_.open.size()));
+            policies[route.settings->name] = kept_policies;
+            next->policies[route.index] = kept_policies;
+        }
+    }
+    policies_ = std::move(policies);
     snapshot_ = next;
     // Before any worker accepts on it: another one may hand a connection over at once.
     for (const ListenerEntry& entry : snapshot->listeners) {
@@ -208,6 +221,15 @@ void Worker::publish_endpoints(const std::string& cluster, EndpointSet endpoints
     loop_.post([this, cluster, endpoints = std::move(endpoints)] {
         if (const auto it = clusters_.find(cluster); it != clusters_.end())
             it->second->set_endpoints(endpoints);
+    });
+}
+
+void Worker::health_changed(const std::string& cluster) {
+    loop_.post([this, cluster] {
+        const auto it = clusters_.find(cluster);
+        if (it == clusters_.end()) return;
+        const uv::Loop::Event event(loop_);
+        it->second->release_waiting();
     });
 }
 
@@ -301,6 +323,8 @@ void Worker::report(std::function<void(std::vector<ClusterReport>)> done) {
         for (const auto& cluster : snapshot_->clusters) {
             ClusterReport report;
             report.name = cluster->name();
+            report.pending = cluster->waiting();
+            report.panic = cluster->panic();
             for (const Ref<Endpoint>& e : cluster->all()) {
                 const auto& load = cluster->load(*e);
                 report.endpoints.push_back({e->address.id, load.in_flight, e->connections, e->idle_count,

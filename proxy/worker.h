@@ -17,6 +17,7 @@
 #include "base/uv/acceptor.h"
 #include "base/uv/loop.h"
 #include "filters/filter.h"
+#include "filters/route_policies.h"
 #include "proxy/access_log_writer.h"
 #include "proxy/mirror.h"
 #include "proxy/snapshot.h"
@@ -31,6 +32,7 @@ class Worker;
 struct WorkerSnapshot final : RefCounted {
     std::shared_ptr<const Snapshot> shared;
     std::vector<Ref<WorkerCluster>> clusters;  // parallel to shared->clusters
+    std::vector<Ref<filters::RoutePolicies>> policies;  // parallel to settings.routes; null without policies
 };
 
 // What all workers see of each other: open connections, for placement at accept, and the process's limit.
@@ -56,6 +58,8 @@ struct EndpointReport {
 struct ClusterReport {
     std::string name;
     std::vector<EndpointReport> endpoints;
+    std::size_t pending = 0;  // requests that wait
+    bool panic = false;       // health is disregarded
 };
 
 class Worker {
@@ -70,6 +74,8 @@ class Worker {
     void publish(std::shared_ptr<const Snapshot> snapshot,
                  std::unordered_map<std::string, EndpointSet> endpoints);
     void publish_endpoints(const std::string& cluster, EndpointSet endpoints);
+    // Endpoints of the cluster may have become usable: who waits is looked at.
+    void health_changed(const std::string& cluster);
     // A listener of the snapshot that was published last. Every worker gets that before any gets a socket.
     void listen(const std::string& listener, int fd);
     void unlisten(const std::string& listener);
@@ -118,6 +124,7 @@ class Worker {
     http::ParserScratch scratch_;
     Ref<WorkerSnapshot> snapshot_;
     std::unordered_map<std::string, Ref<WorkerCluster>> clusters_;
+    std::unordered_map<std::string, Ref<filters::RoutePolicies>> policies_;  // by route name
     std::unordered_map<std::string, std::unique_ptr<Listener>> listeners_;
     AccessLogWriter::Worker* access_log_;
     Mirrors mirrors_;

@@ -1,0 +1,32 @@
+// The route's adaptive limit on requests in flight (policy/concurrency_limit.h). What is over it is shed at once: 503 with
+// Retry-After.
+#include "filters/filter.h"
+#include "filters/route_policies.h"
+
+namespace outrider::filters {
+namespace {
+
+class Concurrency final : public Filter {
+    Verdict on_request(Context& c) const override {
+        if (c.policies == nullptr || !c.policies->concurrency) return Continue{};
+        policy::ConcurrencyLimit& limit = *c.policies->concurrency;
+        if (!limit.try_acquire(c.now)) return Refuse{Refusal::kShed, 0, limit.retry_after()};
+        c.under_concurrency_limit = true;
+        return Continue{};
+    }
+    void on_end(Context& c, const Outcome& outcome) const override {
+        if (!c.under_concurrency_limit) return;
+        c.under_concurrency_limit = false;
+        if (!c.policies->concurrency) return;  // a reload took the limit away
+        const bool answered = outcome.latency >= Duration(0);
+        c.policies->concurrency->release(outcome.now, outcome.latency, answered, outcome.failed);
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<const Filter> make_concurrency() {
+    return std::make_unique<Concurrency>();
+}
+
+}  // namespace outrider::filters

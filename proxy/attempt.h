@@ -1,0 +1,69 @@
+// One try of an exchange at one endpoint: a connection, the request on it, its response's head.
+//
+// An exchange has one, and a second one beside it while it hedges. The exchange decides what an outcome means; the attempt
+// counts it, tells the endpoint's health, and ends.
+//
+// Invariants:
+//   * active() from start() until the response ended whole, it failed, or it was given up; each ends with exactly one count
+//   * per_try_timeout runs until the response's head
+#pragma once
+
+#include "base/http/client_connection.h"
+#include "base/timer_wheel.h"
+#include "proxy/upstream.h"
+
+namespace outrider::proxy {
+
+class Exchange;
+
+class Attempt final : private http::ClientHandler, private Timer {
+  public:
+    explicit Attempt(Exchange& exchange) : exchange_(exchange) {}
+
+    struct Options {
+        http::ClientConnection::RequestOptions request;
+        Duration per_try_timeout{};  // 0 = none
+        bool fresh = false;          // not on a kept connection
+    };
+    // The exchange hears attempt_ready() at once, or when the connection stands.
+    void start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint, const Options& options);
+
+    bool active() const { return upstream_ != nullptr; }
+    bool head_sent() const { return head_sent_; }
+    PooledConnection& stream() { return *upstream_; }
+    const PooledConnection& stream() const { return *upstream_; }
+    void sending() { head_sent_ = true; }  // the request's head is being written
+    const Ref<Endpoint>& endpoint() const { return endpoint_; }
+    Instant began() const { return began_; }
+
+    // The response ended whole. The connection is the pool's again.
+    void succeeded();
+    // Lets go of an attempt that runs. `outcome`: what it counts as.
+    void give_up(Counter* outcome, bool failed);
+    // The answer's status, as the endpoint's health sees it. Once, with its head.
+    void judge_status(int status);
+    // For the pool of exchanges.
+    void clear();
+
+  private:
+    void on_connected() override;
+    void on_response_head(http::ResponseHead& head) override;
+    void on_response_body(std::span<const std::string_view> slices) override;
+    void on_response_end(std::span<const http::Field> trailers) override;
+    void on_failed(const http::ClientFailure& failure) override;
+    void on_request_blocked() override;
+    void on_request_drained() override;
+    std::size_t response_room() override;
+    void on_timeout(Instant now) override;
+    void end(Counter* outcome, bool failed);
+
+    Exchange& exchange_;
+    Ref<WorkerCluster> cluster_;
+    Ref<Endpoint> endpoint_;
+    PooledConnection* upstream_ = nullptr;
+    Instant began_{};
+    Duration latency_{-1};  // until the response's head
+    bool head_sent_ = false;
+};
+
+}  // namespace outrider::proxy
