@@ -60,6 +60,7 @@ ClusterSettings read_cluster(TableReader& table) {
     table.duration("connect_timeout", out.connect_timeout, {kTimeoutMin, kTimeoutMax});
     table.duration("read_timeout", out.read_timeout, {0s, kTimeoutMax});
     table.duration("idle_timeout", out.idle_timeout, {kTimeoutMin, kTimeoutMax});
+    read_cluster_policies(table, out);
     table.finish();
     return out;
 }

@@ -211,7 +211,8 @@ RouteSettings read_route(TableReader& table, std::size_t number) {
     }
     read_match(table, out.match);
     read_target(table, out);
-    table.duration("timeout", out.timeout, {0s, kRouteTimeoutMax});
+    const bool timeout =
+        table.duration("timeout", out.timeout, {0s, kRouteTimeoutMax}) || !table.has("timeout");
     read_rewrite(table, out.rewrite);
     if (auto headers = table.table("headers")) {
         read_rules(*headers, "request", out.request_headers);
@@ -219,6 +220,7 @@ RouteSettings read_route(TableReader& table, std::size_t number) {
         headers->finish();
     }
     read_mirror(table, out.mirror);
+    read_route_policies(table, timeout ? out.timeout : Duration(0), out);
     table.finish();
     return out;
 }

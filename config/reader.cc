@@ -1,13 +1,12 @@
 #include "config/reader.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "config/environment.h"
 #include "config/suggest.h"
+#include "config/syntax.h"
 
 namespace outrider::config {
 namespace {
@@ -21,12 +20,6 @@ std::string key_text(std::string_view key) {
 
 std::string indexed(const std::string& path, std::size_t index) {
     return path + "[" + std::to_string(index + 1) + "]";
-}
-
-std::string number_text(double value) {
-    char buffer[32];
-    const auto end = std::to_chars(std::begin(buffer), std::end(buffer), value).ptr;
-    return {std::begin(buffer), end};
 }
 
 // What a person most likely meant by the wrong type.
@@ -309,6 +302,16 @@ bool TableReader::texts(std::string_view key, std::size_t max, std::vector<std::
 void TableReader::error(std::string_view key, std::string_view reason) {
     const std::string path = path_of(key);
     context_.diagnostics.error(context_.diagnostics.position_of(path), path, reason);
+}
+
+void TableReader::error_above(std::string_view low, std::string_view low_text, std::string_view high,
+                              std::string_view high_text) {
+    const bool at_low = has(low);
+    const std::string_view other = at_low ? high : low;
+    std::string reason(at_low ? low_text : high_text);
+    reason.append(at_low ? " is above " : " is below ").append(other).append(" (");
+    reason.append(at_low ? high_text : low_text).append(has(other) ? ")" : ", the default)");
+    error(at_low ? low : high, reason);
 }
 
 void TableReader::error_here(std::string_view reason) {

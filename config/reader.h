@@ -119,6 +119,9 @@ class TableReader {
 
     void error(std::string_view key, std::string_view reason);
     void error_here(std::string_view reason);
+    // Says that the value of `low` exceeds that of `high`, at the one that the file has (at `low` when both).
+    void error_above(std::string_view low, std::string_view low_text, std::string_view high,
+                     std::string_view high_text);
     void warning(std::string_view key, std::string_view reason);
 
     // Reports every key that was not asked for.

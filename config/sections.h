@@ -17,12 +17,16 @@ inline constexpr std::size_t kClustersMax = 10'000;
 inline constexpr std::size_t kEndpointsMax = 4096;    // of a cluster
 inline constexpr std::size_t kRouteClustersMax = 64;  // weighted clusters of a route
 inline constexpr std::size_t kHeaderRulesMax = 256;   // lines of one set, add or remove
+inline constexpr std::size_t kRetryOnMax = 256;       // elements of retry.on
 
 // Words of the closed sets, shared with to_toml().
 inline constexpr Choice<Balance> kBalances[] = {{"round-robin", Balance::kRoundRobin},
                                                 {"least-request", Balance::kLeastRequest},
                                                 {"ring-hash", Balance::kRingHash},
                                                 {"maglev", Balance::kMaglev}};
+inline constexpr Choice<HealthKind> kHealthKinds[] = {{"http", HealthKind::kHttp}, {"tcp", HealthKind::kTcp}};
+inline constexpr Choice<HealthDetectorKind> kHealthDetectors[] = {{"count", HealthDetectorKind::kCount},
+                                                                  {"phi", HealthDetectorKind::kPhi}};
 inline constexpr Choice<AccessFormat> kAccessFormats[] = {{"text", AccessFormat::kText},
                                                           {"json", AccessFormat::kJson}};
 
@@ -34,5 +38,10 @@ void read_drain(TableReader& root, DrainSettings& out);
 void read_listeners(TableReader& root, std::vector<ListenerSettings>& out);
 void read_routes(TableReader& root, std::vector<RouteSettings>& out);
 void read_clusters(TableReader& root, std::vector<ClusterSettings>& out);
+// [route.retry] [route.hedge] [route.rate_limit] [route.concurrency] [route.fault]. `timeout` is the route's:
+// 0 when there is none, or when it is wrong and nothing can be held against it.
+void read_route_policies(TableReader& route, Duration timeout, RouteSettings& out);
+// [cluster.health] [cluster.outlier] [cluster.limits] and panic_percent.
+void read_cluster_policies(TableReader& cluster, ClusterSettings& out);
 
 }  // namespace outrider::config

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cmath>
 
 #include "base/bytes.h"
+#include "base/units.h"
 #include "config/diagnostics.h"
 #include "config/suggest.h"
 
@@ -14,6 +17,10 @@ constexpr std::size_t kNameMax = 64;
 constexpr std::size_t kNodeNameMax = 253;
 constexpr std::size_t kHeaderNameMax = 256;
 constexpr std::size_t kPathMax = 8192;
+constexpr double kPercentileMin = 50;
+constexpr double kPercentileMax = 99.9;
+constexpr Duration kHedgeAfterMin = 1ms;
+constexpr Duration kHedgeAfterMax = 5min;
 
 bool letter(char c) {
     return ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z';
@@ -192,6 +199,108 @@ Result<Discover> parse_discover(std::string_view text) {
 std::string to_string(const Discover& discover) {
     if (discover.kind == DiscoverKind::kDnsSrv) return "dns-srv:" + discover.name;
     return "dns:" + discover.name + ":" + std::to_string(discover.port);
+}
+
+Result<std::string> parse_retry_condition(std::string_view text) {
+    static const std::vector<std::string> kWords{"connect", "reset", "timeout", "5xx"};
+    if (std::find(kWords.begin(), kWords.end(), text) != kWords.end()) return std::string(text);
+    const bool status = text.size() == 3 && (text[0] == '4' || text[0] == '5') && ascii_digit(text[1]) &&
+                        ascii_digit(text[2]);
+    if (status) return std::string(text);
+    return Error{quoted(text) + " is neither connect, reset, timeout, 5xx nor a status from 400 to 599" +
+                 did_you_mean(text, kWords)};
+}
+
+RetryOn retry_on(const std::vector<std::string>& conditions) {
+    RetryOn on{.connect = false, .reset = false, .timeout = false, .any_5xx = false, .statuses = {}};
+    for (const std::string& condition : conditions) {
+        if (condition == "connect") {
+            on.connect = true;
+        } else if (condition == "reset") {
+            on.reset = true;
+        } else if (condition == "timeout") {
+            on.timeout = true;
+        } else if (condition == "5xx") {
+            on.any_5xx = true;
+        } else if (const auto status = parse_decimal(condition)) {
+            on.statuses.push_back(static_cast<int>(*status));
+        }
+    }
+    std::sort(on.statuses.begin(), on.statuses.end());
+    on.statuses.erase(std::unique(on.statuses.begin(), on.statuses.end()), on.statuses.end());
+    return on;
+}
+
+std::vector<std::string> conditions_of(const RetryOn& on) {
+    std::vector<std::string> out;
+    if (on.connect) out.emplace_back("connect");
+    if (on.reset) out.emplace_back("reset");
+    if (on.timeout) out.emplace_back("timeout");
+    if (on.any_5xx) out.emplace_back("5xx");
+    for (const int status : on.statuses)
+        out.push_back(std::to_string(status));
+    return out;
+}
+
+Result<HedgeSettings> parse_hedge_after(std::string_view text) {
+    HedgeSettings out;
+    if (text.starts_with('p')) {
+        const char* const end = text.data() + text.size();
+        double value = 0;
+        const auto parsed = std::from_chars(text.data() + 1, end, value, std::chars_format::fixed);
+        if (parsed.ec == std::errc() && parsed.ptr == end && value >= kPercentileMin &&
+            value <= kPercentileMax) {
+            out.percentile = value;
+            return out;
+        }
+        return Error{quoted(text) + " is not a percentile from p50 to p99.9"};
+    }
+    const Result<Duration> after = parse_duration(text);
+    if (!after) {
+        return Error{quoted(text) +
+                     " is neither a percentile such as \"p95\" nor a duration such as \"20ms\""};
+    }
+    if (*after < kHedgeAfterMin || *after > kHedgeAfterMax) {
+        return Error{std::string(text) + " is out of range (" + outrider::to_string(kHedgeAfterMin) + " to " +
+                     outrider::to_string(kHedgeAfterMax) + ")"};
+    }
+    out.after = *after;
+    return out;
+}
+
+std::string hedge_after(const HedgeSettings& hedge) {
+    return hedge.percentile > 0 ? "p" + number_text(hedge.percentile) : outrider::to_string(hedge.after);
+}
+
+Result<RateKey> parse_rate_key(std::string_view text) {
+    constexpr std::string_view kHeader = "header:";
+    if (text == "source") return RateKey{RateKeyKind::kSource, ""};
+    if (text.starts_with(kHeader) && is_token(text.substr(kHeader.size()))) {
+        return RateKey{RateKeyKind::kHeader, std::string(text.substr(kHeader.size()))};
+    }
+    return Error{quoted(text) + " is not a key to limit by (header:NAME or source)"};
+}
+
+std::string to_string(const RateKey& key) {
+    switch (key.kind) {
+        case RateKeyKind::kHeader:
+            return "header:" + key.name;
+        case RateKeyKind::kSource:
+            return "source";
+        case RateKeyKind::kNone:
+            break;
+    }
+    return "";
+}
+
+std::string number_text(double value) {
+    char buffer[32];
+    // At most 16 digits before the point, so that it fits.
+    const bool plain = value == 0 || (std::fabs(value) >= 1e-3 && std::fabs(value) < 1e16);
+    const auto end =
+        plain ? std::to_chars(std::begin(buffer), std::end(buffer), value, std::chars_format::fixed)
+              : std::to_chars(std::begin(buffer), std::end(buffer), value);
+    return {std::begin(buffer), end.ptr};
 }
 
 }  // namespace outrider::config

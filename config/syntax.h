@@ -49,4 +49,20 @@ std::string to_string(const HashKey& key);
 Result<Discover> parse_discover(std::string_view text);
 std::string to_string(const Discover& discover);
 
+// An element of retry.on: connect, reset, timeout, 5xx or a status from 400 to 599. Kept as written.
+Result<std::string> parse_retry_condition(std::string_view text);
+// Of elements that parse_retry_condition() took, and back (in a fixed order, each once).
+RetryOn retry_on(const std::vector<std::string>& conditions);
+std::vector<std::string> conditions_of(const RetryOn& on);
+
+// hedge.after: "p95" or "20ms". Only `after` and `percentile` of what it gives are set.
+Result<HedgeSettings> parse_hedge_after(std::string_view text);
+std::string hedge_after(const HedgeSettings& hedge);
+
+Result<RateKey> parse_rate_key(std::string_view text);
+std::string to_string(const RateKey& key);  // "" for none
+
+// The shortest text that reads back as the same number; without an exponent where a person would write none.
+std::string number_text(double value);
+
 }  // namespace outrider::config

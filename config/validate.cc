@@ -37,6 +37,7 @@ class Checks {
     void warnings() {
         unused();
         hidden();
+        shares();
     }
 
   private:
@@ -162,6 +163,25 @@ class Checks {
             if (used_clusters.count(settings_.clusters[i].name) > 0) continue;
             warning(entry("cluster", i),
                     "cluster " + quoted(settings_.clusters[i].name) + " is used by no route");
+        }
+    }
+
+    // What is shared out among the workers is at least 1 for each, so that none is without.
+    void shares() {
+        const unsigned workers = settings_.runtime.workers;
+        const auto check = [&](const std::string& key, std::uint32_t limit) {
+            if (limit == 0 || limit >= workers) return;
+            warning(key, std::to_string(limit) + " for " + std::to_string(workers) +
+                             " workers (runtime.workers): each gets at least one, so that it is " +
+                             std::to_string(workers) + " in all");
+        };
+        for (std::size_t i = 0; i < settings_.clusters.size(); ++i) {
+            check(entry("cluster", i) + ".limits.max_connections",
+                  settings_.clusters[i].limits.max_connections);
+        }
+        for (std::size_t i = 0; i < settings_.routes.size(); ++i) {
+            const auto& concurrency = settings_.routes[i].concurrency;
+            if (concurrency) check(entry("route", i) + ".concurrency.max", concurrency->max);
         }
     }
 

@@ -1,6 +1,6 @@
 // What only shows across sections: references, duplicates, addresses in each other's way; and, when
 // there is no error, warnings about what has no effect (routes that are hidden, clusters and
-// listeners nobody uses).
+// listeners nobody uses, limits that do not reach for every worker).
 #pragma once
 
 #include "config/diagnostics.h"

@@ -1,6 +1,4 @@
 // Settings -> TOML.
-#include <array>
-#include <charconv>
 #include <string>
 #include <string_view>
 
@@ -35,9 +33,7 @@ std::string literal(std::string_view text) {
 }
 
 std::string literal(double value) {
-    std::array<char, 32> buffer{};
-    const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
-    return {buffer.data(), end};
+    return number_text(value);
 }
 
 std::string literal(bool value) {
@@ -225,6 +221,61 @@ void write_target(const RouteSettings& s, Writer& w) {
     if (s.redirect) w.line("redirect", redirect_table(*s.redirect));
 }
 
+// What only says something beside another value is left out without it, as the reader wants it.
+void write_retry(const RetrySettings& s, bool hedged, Writer& w) {
+    const bool repeats = s.attempts > 1;
+    w.section("[route.retry]");
+    w.line("attempts", literal(s.attempts));
+    if (repeats) w.line("per_try_timeout", literal(s.per_try_timeout));
+    w.line("on", literal_list(conditions_of(s.on)));
+    if (repeats) {
+        InlineTable backoff;
+        backoff.add("base", literal(s.backoff_base));
+        backoff.add("max", literal(s.backoff_max));
+        w.line("backoff", backoff.str());
+    }
+    if (repeats || hedged) {
+        InlineTable budget;
+        budget.add("ratio", literal(s.budget_ratio));
+        budget.add("min_per_second", literal(s.budget_min_per_second));
+        w.line("budget", budget.str());
+    }
+    w.line("max_body", literal(s.max_body));
+}
+
+void write_hedge(const HedgeSettings& s, Writer& w) {
+    w.section("[route.hedge]");
+    w.line("after", literal(hedge_after(s)));
+    if (s.percentile > 0) w.line("fallback", literal(s.fallback));
+}
+
+void write_rate_limit(const RateLimitSettings& s, Writer& w) {
+    w.section("[route.rate_limit]");
+    w.line("rate", literal(s.rate));
+    if (s.burst > 0) w.line("burst", literal(s.burst));
+    if (s.key.kind == RateKeyKind::kNone) return;
+    w.line("key", literal(config::to_string(s.key)));
+    w.line("max_keys", literal(s.max_keys));
+}
+
+void write_route_policies(const RouteSettings& s, Writer& w) {
+    if (s.retry) write_retry(*s.retry, s.hedge.has_value(), w);
+    if (s.hedge) write_hedge(*s.hedge, w);
+    if (s.rate_limit) write_rate_limit(*s.rate_limit, w);
+    if (s.concurrency) {
+        w.section("[route.concurrency]");
+        w.line("max", literal(s.concurrency->max));
+        w.line("min", literal(s.concurrency->min));
+    }
+    if (s.fault) {
+        w.section("[route.fault]");
+        w.line("percent", literal(s.fault->percent));
+        w.line("delay", literal(s.fault->delay));
+        if (s.fault->abort > 0) w.line("abort", literal(s.fault->abort));
+    }
+}
+
+// The plain keys first: TOML gives those that follow a sub-table's header to the sub-table.
 void write_route(const RouteSettings& s, Writer& w) {
     w.section("[[route]]");
     w.line("name", literal(s.name));
@@ -246,6 +297,38 @@ void write_route(const RouteSettings& s, Writer& w) {
         mirror.add("percent", literal(s.mirror->percent));
         w.line("mirror", mirror.str());
     }
+    write_route_policies(s, w);
+}
+
+void write_health(const HealthSettings& s, Writer& w) {
+    w.section("[cluster.health]");
+    w.line("kind", word(kHealthKinds, s.kind));
+    if (s.kind == HealthKind::kHttp) {
+        w.line("path", literal(s.path));
+        if (!s.host.empty()) w.line("host", literal(s.host));
+    }
+    w.line("interval", literal(s.interval));
+    w.line("timeout", literal(s.timeout));
+    const bool counts = s.detector == HealthDetectorKind::kCount;
+    if (counts) w.line("unhealthy_after", literal(s.unhealthy_after));
+    w.line("healthy_after", literal(s.healthy_after));
+    w.line("detector", word(kHealthDetectors, s.detector));
+    if (!counts) w.line("phi_threshold", literal(s.phi_threshold));
+}
+
+void write_cluster_policies(const ClusterSettings& s, Writer& w) {
+    if (s.health) write_health(*s.health, w);
+    if (s.outlier) {
+        w.section("[cluster.outlier]");
+        w.line("consecutive_failures", literal(s.outlier->consecutive_failures));
+        w.line("ejection", literal(s.outlier->ejection));
+        w.line("max_ejected_percent", literal(s.outlier->max_ejected_percent));
+    }
+    w.section("[cluster.limits]");
+    w.line("max_connections", literal(s.limits.max_connections));
+    w.line("max_pending", literal(s.limits.max_pending));
+    w.line("max_requests", literal(s.limits.max_requests));
+    w.line("hold", literal(s.limits.hold));
 }
 
 void write_cluster(const ClusterSettings& s, Writer& w) {
@@ -258,6 +341,8 @@ void write_cluster(const ClusterSettings& s, Writer& w) {
     w.line("connect_timeout", literal(s.connect_timeout));
     w.line("read_timeout", literal(s.read_timeout));
     w.line("idle_timeout", literal(s.idle_timeout));
+    w.line("panic_percent", literal(s.panic_percent));
+    write_cluster_policies(s, w);
 }
 
 }  // namespace

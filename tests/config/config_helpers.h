@@ -1,10 +1,13 @@
-// Shared by the tests of config/: parsing without a real environment, and diagnostics as text.
+// Shared by the tests of config/: parsing without a real environment, diagnostics as text, and tables of them.
 #pragma once
 
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "config/load.h"
 
@@ -46,6 +49,24 @@ inline std::string file_with_cluster(std::string_view lines) {
 }
 inline std::string smallest_file() {
     return file_with_listener("");
+}
+
+struct Row {
+    std::string lines;
+    std::string expected;  // part of the only diagnostic; "" when there is none
+};
+
+using FileMaker = std::string (*)(std::string_view);  // the file with the lines in their place
+
+inline void check(FileMaker make, const std::vector<Row>& rows) {
+    for (const Row& row : rows) {
+        const std::vector<std::string> lines = lines_of(parse_text(make(row.lines)));
+        if (row.expected.empty()) {
+            EXPECT_THAT(lines, testing::IsEmpty()) << row.lines;
+        } else {
+            EXPECT_THAT(lines, testing::ElementsAre(testing::HasSubstr(row.expected))) << row.lines;
+        }
+    }
 }
 
 }  // namespace outrider::config

@@ -54,9 +54,14 @@ TEST(ConfigDocs, TheSmallestFileIsValidAndTheSampleOutputReal) {
 
 TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {
     const std::string text = reference();
-    const LoadResult result = load_file(std::string(OUTRIDER_EXAMPLES) + "/sidecar.toml");
+    const LoadResult result = load_file(std::string(OUTRIDER_CORPUS) + "/full.toml");
     ASSERT_TRUE(result.settings);
-    std::istringstream lines(to_toml(*result.settings));
+    const std::string all = to_toml(*result.settings);
+    for (const char* section : {"route.retry", "route.hedge", "route.rate_limit", "route.concurrency",
+                                "route.fault", "cluster.health", "cluster.outlier", "cluster.limits"}) {
+        EXPECT_THAT(all, HasSubstr("[" + std::string(section) + "]"));
+    }
+    std::istringstream lines(all);
     std::size_t keys = 0;
     for (std::string line; std::getline(lines, line);) {
         const std::size_t equals = line.find(" = ");
@@ -64,7 +69,7 @@ TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {
         ++keys;
         EXPECT_THAT(text, HasSubstr("| `" + line.substr(0, equals) + "` |"));
     }
-    EXPECT_GT(keys, 50u);
+    EXPECT_GT(keys, 100u);
 }
 
 }  // namespace

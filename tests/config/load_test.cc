@@ -145,7 +145,7 @@ endpoints = ["app:80"]
 }
 
 TEST(ConfigLoad, KeysOfPartsThatDoNotExistYetAreUnknown) {
-    const char* const files[] = {"[route.retry]\nattempts = 3", "[route.idempotency]",
+    const char* const files[] = {"[route.collapse]\nvary = []", "[route.idempotency]",
                                  "leader_guard = \"x\""};
     for (const char* lines : files) {
         const LoadResult result = parse_text(file_with_route("cluster = \"app\"\n" + std::string(lines)));

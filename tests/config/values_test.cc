@@ -9,25 +9,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
-
-struct Row {
-    std::string lines;
-    std::string expected;  // part of the only diagnostic; "" when there is none
-};
-
-using FileMaker = std::string (*)(std::string_view);  // the file with the lines in their place
-
-void check(FileMaker make, const std::vector<Row>& rows) {
-    for (const Row& row : rows) {
-        const std::vector<std::string> lines = lines_of(parse_text(make(row.lines)));
-        if (row.expected.empty()) {
-            EXPECT_THAT(lines, IsEmpty()) << row.lines;
-        } else {
-            EXPECT_THAT(lines, ElementsAre(HasSubstr(row.expected))) << row.lines;
-        }
-    }
-}
 
 std::string before_smallest(std::string_view lines) {
     return std::string(lines) + "\n" + smallest_file();

@@ -8,9 +8,22 @@
 namespace outrider::config {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::Not;
+
+RetrySettings unusual_retry() {
+    RetrySettings retry;
+    retry.attempts = 10;
+    retry.per_try_timeout = 1s;
+    retry.on = {.connect = true, .reset = false, .timeout = true, .any_5xx = true, .statuses = {400, 599}};
+    retry.backoff_base = 0s;
+    retry.backoff_max = 1ms;
+    retry.budget_ratio = 0.015625;
+    retry.budget_min_per_second = 0;
+    retry.max_body = Bytes{0};
+    return retry;
+}
 
 // Every field away from its default.
 Settings unusual_settings() {
@@ -43,6 +56,11 @@ Settings unusual_settings() {
     forward.request_headers = {{{"X-S", "$${"}}, {{"X-1", "1"}, {"X-2", "2"}, {"X-2", "\u00e4"}}, {"X-R"}};
     forward.response_headers = {{}, {}, {"Server", "X-Powered-By"}};
     forward.mirror = MirrorSettings{"b", 0.001};
+    forward.retry = unusual_retry();
+    forward.hedge = HedgeSettings{.after = 0s, .percentile = 99.9, .fallback = 1500us};
+    forward.rate_limit = RateLimitSettings{0.25, 3, {RateKeyKind::kHeader, "X-Api-Key"}, 17};
+    forward.concurrency = ConcurrencySettings{65, 64};
+    forward.fault = FaultSettings{0.125, 1234us, 418};
     RouteSettings respond;
     respond.name = "respond";
     respond.listener = "in";
@@ -58,6 +76,12 @@ Settings unusual_settings() {
     single.match.host = "b.example";
     single.clusters = {{"a", 9}};
     single.rewrite.prefix.reset();
+    single.retry->attempts = 2;
+    single.retry->on = {.connect = false, .reset = true, .timeout = false, .any_5xx = false, .statuses = {}};
+    single.retry->per_try_timeout = 21ms;
+    single.hedge = HedgeSettings{.after = 20ms};
+    single.rate_limit = RateLimitSettings{1'000'000, 1, {RateKeyKind::kSource, ""}, 1};
+    single.fault.reset();
     s.routes = {forward, respond, single, redirect};
     ClusterSettings a;
     a.name = "a";
@@ -71,6 +95,17 @@ Settings unusual_settings() {
     b.name = "b";
     b.discover = Discover{DiscoverKind::kDnsSrv, "_http._tcp.b", 0};
     b.balance = Balance::kRoundRobin;
+    a.health = HealthSettings{.path = "/up", .host = "a.example:81", .interval = 10ms, .timeout = 10ms};
+    a.health->unhealthy_after = 100;
+    a.health->healthy_after = 1;
+    a.outlier = OutlierSettings{1, 1500ms, 100};
+    a.limits = {7, 0, 9, 0s};
+    a.panic_percent = 100;
+    b.health.emplace();
+    b.health->kind = HealthKind::kTcp;
+    b.health->detector = HealthDetectorKind::kPhi;
+    b.health->phi_threshold = 1.5;
+    b.limits.hold = 5min;
     s.clusters = {a, b};
     return s;
 }
@@ -79,7 +114,9 @@ TEST(ConfigWrite, SettingsReadBackEqual) {
     const Settings settings = unusual_settings();
     const std::string text = to_toml(settings, Secrets::kShow);
     const LoadResult result = parse_text(text);
-    EXPECT_THAT(lines_of(result), IsEmpty()) << text;
+    EXPECT_THAT(lines_of(result),
+                ElementsAre(HasSubstr("warning: route[1].fault: injects faults into 0.125%")))
+        << text;
     ASSERT_TRUE(result.settings) << text;
     EXPECT_EQ(*result.settings, settings) << text << "\n----\n" << to_toml(*result.settings, Secrets::kShow);
 }
@@ -98,12 +135,39 @@ TEST(ConfigWrite, EveryKindOfHashKeyAndDiscoveryReadsBack) {
     }
 }
 
+// What has no effect, or no place, beside another value is not written, or it would not read back.
+TEST(ConfigWrite, WhatOnlyGoesWithAnotherValueReadsBack) {
+    for (const char* lines :
+         {"retry = {}", "retry = { attempts = 1 }",
+          "retry = { attempts = 1, on = [\"409\"], max_body = \"1B\" }",
+          "retry = { attempts = 1, budget = { ratio = 0.5 } }\nhedge = { after = \"p50\" }",
+          "hedge = { after = \"1ms\", fallback = \"3s\" }", "rate_limit = { rate = 0.001, max_keys = 3 }",
+          "rate_limit = { rate = 12345.678 }", "fault = { abort = 503 }", "fault = { delay = \"1us\" }"}) {
+        const LoadResult first = parse_text(file_with_route("cluster = \"app\"\n" + std::string(lines)));
+        ASSERT_TRUE(first.settings) << testing::PrintToString(lines_of(first));
+        const LoadResult second = parse_text(to_toml(*first.settings));
+        ASSERT_TRUE(second.settings) << lines << testing::PrintToString(lines_of(second));
+        EXPECT_EQ(*first.settings, *second.settings) << lines;
+    }
+    for (const char* lines : {"health = {}", "health = { kind = \"tcp\" }", "health = { detector = \"phi\" }",
+                              "limits = { max_pending = 0 }", "outlier = {}\npanic_percent = 1"}) {
+        const LoadResult first =
+            parse_text(file_with_cluster("endpoints = [\"a:1\"]\n" + std::string(lines)));
+        ASSERT_TRUE(first.settings) << testing::PrintToString(lines_of(first));
+        const LoadResult second = parse_text(to_toml(*first.settings));
+        ASSERT_TRUE(second.settings) << lines << testing::PrintToString(lines_of(second));
+        EXPECT_EQ(*first.settings, *second.settings) << lines;
+    }
+}
+
 TEST(ConfigWrite, TheExampleReadsBackEqual) {
-    const LoadResult example = load_file(std::string(OUTRIDER_EXAMPLES) + "/sidecar.toml");
-    ASSERT_TRUE(example.settings);
-    const LoadResult again = parse_text(to_toml(*example.settings, Secrets::kShow));
-    ASSERT_TRUE(again.settings);
-    EXPECT_EQ(*again.settings, *example.settings);
+    for (const char* name : {OUTRIDER_EXAMPLES "/sidecar.toml", OUTRIDER_CORPUS "/full.toml"}) {
+        const LoadResult example = load_file(name);
+        ASSERT_TRUE(example.settings) << name;
+        const LoadResult again = parse_text(to_toml(*example.settings, Secrets::kShow));
+        ASSERT_TRUE(again.settings) << name;
+        EXPECT_EQ(*again.settings, *example.settings) << name;
+    }
 }
 
 TEST(ConfigWrite, CredentialsAreHiddenUnlessAskedFor) {
