@@ -89,14 +89,14 @@ std::string ipv6_hint(std::string_view text) {
 Result<HostPort> parse_with_port(std::string_view text, std::uint64_t port_min) {
     const auto parts = split(text);
     if (!parts || !valid_host(*parts)) {
-        return Error{quoted(text) +
+        return Error{in_quotes(text) +
                      " is not an address (host:port; the host is an IPv4 address, an "
                      "IPv6 address in brackets or a DNS name" +
                      ipv6_hint(text) + ")"};
     }
     const auto port = parts->has_port ? parse_decimal(parts->port) : std::nullopt;
     if (!port || *port < port_min || *port > 65535 || parts->port.size() > 5) {
-        return Error{quoted(text) + (parts->has_port ? " has a bad port (" : " lacks a port (") +
+        return Error{in_quotes(text) + (parts->has_port ? " has a bad port (" : " lacks a port (") +
                      std::to_string(port_min) + " to 65535)"};
     }
     return HostPort{parts->host, static_cast<std::uint16_t>(*port)};
@@ -117,7 +117,7 @@ Result<std::string> parse_host(std::string_view text) {
     if (is_ip(AF_INET6, text)) return std::string(text);
     const auto parts = split(text);
     if (!parts || parts->has_port || !valid_host(*parts)) {
-        return Error{quoted(text) + " is not a host (an IP address or a DNS name, without port)"};
+        return Error{in_quotes(text) + " is not a host (an IP address or a DNS name, without port)"};
     }
     return parts->host;
 }
@@ -128,13 +128,13 @@ Result<HostPort> parse_host_port(std::string_view text) {
 
 Result<HostPort> parse_listen(std::string_view text) {
     if ((text.starts_with(':') && !text.starts_with("::")) || text.starts_with("*:")) {
-        return Error{quoted(text) + " lacks the address to listen on (0.0.0.0" +
+        return Error{in_quotes(text) + " lacks the address to listen on (0.0.0.0" +
                      std::string(text.substr(text.find(':'))) + " listens on every IPv4 address)"};
     }
     Result<HostPort> address = parse_with_port(text, 0);
     if (!address) return address;
     if (!is_ip_literal(address->host) && address->host != "localhost") {
-        return Error{quoted(text) +
+        return Error{in_quotes(text) +
                      " must be a literal address or localhost: names are not resolved to listen on"};
     }
     return address;
@@ -144,7 +144,7 @@ Result<std::string> parse_authority(std::string_view text) {
     const auto parts = split(text);
     const auto port = parts && parts->has_port ? parse_decimal(parts->port) : std::uint64_t{1};
     if (!parts || !valid_host(*parts) || !port || *port < 1 || *port > 65535) {
-        return Error{quoted(text) + " is not a host or host:port"};
+        return Error{in_quotes(text) + " is not a host or host:port"};
     }
     return std::string(text);
 }
@@ -155,11 +155,11 @@ Result<std::string> parse_host_pattern(std::string_view text) {
     const bool wildcard = suffix.size() != text.size();
     const auto parts = split(suffix);
     if (parts && parts->has_port && valid_host(*parts)) {
-        return Error{quoted(text) + " must be without a port; matching ignores the port of Host"};
+        return Error{in_quotes(text) + " must be without a port; matching ignores the port of Host"};
     }
     if (!parts || parts->has_port || !valid_host(*parts) || (wildcard && !is_dns_name(parts->host)) ||
         text.back() == '.') {
-        return Error{quoted(text) +
+        return Error{in_quotes(text) +
                      " is not a host to match (pay.example, or *.example.com for every "
                      "sub-domain)"};
     }

@@ -36,7 +36,7 @@ std::string printable(std::string_view text) {
     return escape_controls(text.substr(0, end)) + "...";
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     return "'" + printable(text) + "'";
 }
 

@@ -56,6 +56,6 @@ class Diagnostics {
 // The text on one printable line, cut to a readable length, for use inside a reason.
 std::string printable(std::string_view text);
 // The same in single quotes.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace outrider::config

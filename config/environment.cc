@@ -22,7 +22,7 @@ void expand_one(std::string_view inside, const EnvLookup& env, Expansion& out) {
     const std::size_t separator = inside.find(":-");
     const std::string name(inside.substr(0, separator));
     if (!is_variable_name(name)) {
-        out.errors.push_back(quoted("${" + std::string(inside) + "}") +
+        out.errors.push_back(in_quotes("${" + std::string(inside) + "}") +
                              " does not name an environment variable (write ${NAME} or "
                              "${NAME:-default}; $${ for a literal ${)");
         return;
@@ -53,7 +53,7 @@ Expansion expand_environment(std::string_view text, const EnvLookup& env) {
         } else if (text.starts_with("${")) {
             const std::size_t end = text.find('}');
             if (end == std::string_view::npos) {
-                out.errors.push_back(quoted(text) + " has no closing } ($${ writes a literal ${)");
+                out.errors.push_back(in_quotes(text) + " has no closing } ($${ writes a literal ${)");
                 return out;
             }
             expand_one(text.substr(2, end - 2), env, out);

@@ -24,7 +24,7 @@ Result<std::string> parse_prober(std::string_view text) {
     if (text == "emergent-leader") {
         return Error{"'emergent-leader' comes with gossip, which this version does not have; use \"all\""};
     }
-    return Error{quoted(text) + " is not one of: all" + did_you_mean(text, {"all"})};
+    return Error{in_quotes(text) + " is not one of: all" + did_you_mean(text, {"all"})};
 }
 
 void read_detector(TableReader& health, HealthSettings& out) {

@@ -17,7 +17,7 @@ Result<std::string> parse_optional_node_name(std::string_view text) {
 Result<std::string> parse_access(std::string_view text) {
     if (text == "stdout" || text == "off") return std::string(text);
     if (text.find('/') != std::string_view::npos) return parse_file_path(text);
-    return Error{quoted(text) + " is neither \"stdout\" nor \"off\" nor a file path with a '/'" +
+    return Error{in_quotes(text) + " is neither \"stdout\" nor \"off\" nor a file path with a '/'" +
                  did_you_mean(text, {"stdout", "off"})};
 }
 

@@ -62,7 +62,7 @@ void read_weighted(TableReader& route, std::vector<WeightedCluster>& out) {
         if (!cluster.name.empty() && std::any_of(out.begin(), out.end(), [&](const WeightedCluster& other) {
                 return other.name == cluster.name;
             })) {
-            table.error("name", "cluster " + quoted(cluster.name) + " is listed twice");
+            table.error("name", "cluster " + in_quotes(cluster.name) + " is listed twice");
         }
         out.push_back(std::move(cluster));
     }
@@ -88,7 +88,7 @@ RespondSettings read_respond(TableReader& table) {
 
 Result<std::string> parse_scheme(std::string_view text) {
     if (text == "http" || text == "https") return std::string(text);
-    return Error{quoted(text) + " is not http or https"};
+    return Error{in_quotes(text) + " is not http or https"};
 }
 
 RedirectSettings read_redirect(TableReader& table) {

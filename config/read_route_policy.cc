@@ -35,7 +35,7 @@ void read_conditions(TableReader& retry, RetryOn& out) {
     out = retry_on(conditions);  // in place of the default, not beside it
     std::sort(conditions.begin(), conditions.end());
     const auto twice = std::adjacent_find(conditions.begin(), conditions.end());
-    if (twice != conditions.end()) retry.warning("on", quoted(*twice) + " is listed twice");
+    if (twice != conditions.end()) retry.warning("on", in_quotes(*twice) + " is listed twice");
 }
 
 void read_backoff(TableReader& retry, RetrySettings& out) {

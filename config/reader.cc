@@ -188,7 +188,7 @@ std::optional<std::size_t> TableReader::word_index(std::string_view key,
     std::string all;
     for (const std::string& word : words)
         all += (all.empty() ? "" : ", ") + word;
-    error(key, quoted(raw) + " is not one of: " + all + did_you_mean(raw, words));
+    error(key, in_quotes(raw) + " is not one of: " + all + did_you_mean(raw, words));
     return std::nullopt;
 }
 

@@ -158,19 +158,20 @@ struct RetrySettings {
     std::uint32_t attempts = 3;   // in all, the first included; 1 to 10
     Duration per_try_timeout{0};  // until the response's head; 0 = none; not above route.timeout
     RetryOn on;
-    Duration backoff_base = 25ms;              // backoff.base: the first wait is uniform in [0, base]
-    Duration backoff_max = 250ms;              // backoff.max: doubling ends here
-    double budget_ratio = 0.2;                 // budget.ratio: of the requests of the last second; 0 to 1
-    std::uint32_t budget_min_per_second = 3;   // budget.min_per_second: always allowed, whole process; 0 to 1000
-    Bytes max_body{64 * 1024};                 // kept for a repetition; a longer body is not repeated; up to 1MiB
+    Duration backoff_base = 25ms;  // backoff.base: the first wait is uniform in [0, base]
+    Duration backoff_max = 250ms;  // backoff.max: doubling ends here
+    double budget_ratio = 0.2;     // budget.ratio: of the requests of the last second; 0 to 1
+    std::uint32_t budget_min_per_second =
+        3;                      // budget.min_per_second: always allowed, whole process; 0 to 1000
+    Bytes max_body{64 * 1024};  // kept for a repetition; a longer body is not repeated; up to 1MiB
     friend bool operator==(const RetrySettings&, const RetrySettings&) = default;
 };
 
 // after = "p95" | "20ms". A second attempt beside the first one; the first good answer wins.
 struct HedgeSettings {
-    Duration after{0};      // fixed; when percentile is 0
-    double percentile = 0;  // 50 to 99.9 of the route's own recent latency
-    Duration fallback = 1s; // until enough latencies are known
+    Duration after{0};       // fixed; when percentile is 0
+    double percentile = 0;   // 50 to 99.9 of the route's own recent latency
+    Duration fallback = 1s;  // until enough latencies are known
     friend bool operator==(const HedgeSettings&, const HedgeSettings&) = default;
 };
 
@@ -181,8 +182,8 @@ struct RateKey {
     friend bool operator==(const RateKey&, const RateKey&) = default;
 };
 struct RateLimitSettings {
-    double rate = 0;             // requests per second, whole process; required; 0.001 to 1,000,000
-    std::uint32_t burst = 0;     // default: rate, rounded up; 1 to 1,000,000
+    double rate = 0;          // requests per second, whole process; required; 0.001 to 1,000,000
+    std::uint32_t burst = 0;  // default: rate, rounded up; 1 to 1,000,000
     RateKey key;
     std::uint32_t max_keys = 10000;  // 1 to 1,000,000; beyond it unknown keys share one bucket
     friend bool operator==(const RateLimitSettings&, const RateLimitSettings&) = default;
@@ -247,9 +248,9 @@ enum class HealthDetectorKind : std::uint8_t { kCount, kPhi };
 // Active checks, made by the main thread for the whole process.
 struct HealthSettings {
     HealthKind kind = HealthKind::kHttp;
-    std::string path = "/";  // http only
-    std::string host;        // http only; default: the endpoint's address
-    Duration interval = 2s;  // each wait is drawn from [0.8, 1.0] of it; 10ms to 1h
+    std::string path = "/";    // http only
+    std::string host;          // http only; default: the endpoint's address
+    Duration interval = 2s;    // each wait is drawn from [0.8, 1.0] of it; 10ms to 1h
     Duration timeout = 500ms;  // from connecting to the last byte that is looked at; not above interval
     std::uint32_t unhealthy_after = 3;  // failures in a row; 1 to 100; count only
     std::uint32_t healthy_after = 2;    // successes in a row; 1 to 100
@@ -261,7 +262,7 @@ struct HealthSettings {
 // Passive ejection, whole process.
 struct OutlierSettings {
     std::uint32_t consecutive_failures = 5;  // 1 to 1000
-    Duration ejection = 30s;                 // the first; doubles with each ejection in a row up to 10 times this
+    Duration ejection = 30s;  // the first; doubles with each ejection in a row up to 10 times this
     std::uint32_t max_ejected_percent = 50;  // 0 to 100, rounded down, but at least one of several endpoints
     friend bool operator==(const OutlierSettings&, const OutlierSettings&) = default;
 };
@@ -271,7 +272,7 @@ struct LimitSettings {
     std::uint32_t max_connections = 0;  // upstream, whole process, an equal share each worker
     std::uint32_t max_pending = 1024;   // requests that wait for a connection or an endpoint, whole process
     std::uint32_t max_requests = 0;     // attempts in flight, whole process
-    Duration hold{0};                   // wait so long for a usable endpoint; 0 = answer 503 at once; up to 5m
+    Duration hold{0};  // wait so long for a usable endpoint; 0 = answer 503 at once; up to 5m
     friend bool operator==(const LimitSettings&, const LimitSettings&) = default;
 };
 

@@ -38,7 +38,7 @@ Result<std::string> parse_limited_name(std::string_view text, std::size_t max) {
         return letter(c) || ascii_digit(c) || c == '_' || c == '.' || c == '-';
     });
     if (text.empty() || text.size() > max || !allowed) {
-        return Error{quoted(text) + " is not a name (1 to " + std::to_string(max) +
+        return Error{in_quotes(text) + " is not a name (1 to " + std::to_string(max) +
                      " letters, digits, '_', '.' or '-')"};
     }
     return std::string(text);
@@ -94,7 +94,7 @@ Result<std::string> parse_header_value(std::string_view text) {
 
 Result<std::string> parse_header_name(std::string_view text) {
     if (!is_token(text) || text.size() > kHeaderNameMax) {
-        return Error{quoted(text) + " is not a header name (letters, digits and !#$%&'*+-.^_`|~)"};
+        return Error{in_quotes(text) + " is not a header name (letters, digits and !#$%&'*+-.^_`|~)"};
     }
     return std::string(text);
 }
@@ -118,18 +118,18 @@ Result<std::string> parse_method(std::string_view text) {
     const auto& known = methods();
     if (std::find(known.begin(), known.end(), text) != known.end()) return std::string(text);
     if (text == "CONNECT") return Error{"CONNECT is not forwarded"};
-    return Error{quoted(text) + " is not a known HTTP method" + did_you_mean(text, known)};
+    return Error{in_quotes(text) + " is not a known HTTP method" + did_you_mean(text, known)};
 }
 
 Result<std::string> parse_path(std::string_view text) {
-    if (text.empty() || text.front() != '/') return Error{quoted(text) + " must begin with '/'"};
+    if (text.empty() || text.front() != '/') return Error{in_quotes(text) + " must begin with '/'"};
     if (text.size() > kPathMax) return Error{"a path of more than 8 KiB"};
     for (const char c : text) {
         if (c == '?' || c == '#') {
-            return Error{quoted(text) + " must be a path only, without '" + std::string(1, c) + "'"};
+            return Error{in_quotes(text) + " must be a path only, without '" + std::string(1, c) + "'"};
         }
         if (c <= ' ' || c >= 0x7f) {  // char is signed here: bytes above 0x7f are below ' '
-            return Error{quoted(text) + " has a character that paths carry percent-encoded (space: %20)"};
+            return Error{in_quotes(text) + " has a character that paths carry percent-encoded (space: %20)"};
         }
     }
     return std::string(text);
@@ -137,7 +137,7 @@ Result<std::string> parse_path(std::string_view text) {
 
 Result<std::string> parse_file_path(std::string_view text) {
     if (text.find('/') == std::string_view::npos || text.back() == '/' || has_control(text)) {
-        return Error{quoted(text) + " is not a file path (with a '/' in it, not at its end)"};
+        return Error{in_quotes(text) + " is not a file path (with a '/' in it, not at its end)"};
     }
     return std::string(text);
 }
@@ -156,7 +156,8 @@ Result<HashKey> parse_hash_key(std::string_view text) {
         name.find_first_of(" &=#") == std::string_view::npos) {
         return HashKey{Kind::kQuery, std::string(name)};
     }
-    return Error{quoted(text) + " is not a hash key (header:NAME, query:NAME, cookie:NAME, path or source)"};
+    return Error{in_quotes(text) +
+                 " is not a hash key (header:NAME, query:NAME, cookie:NAME, path or source)"};
 }
 
 std::string to_string(const HashKey& key) {
@@ -184,16 +185,16 @@ Result<Discover> parse_discover(std::string_view text) {
         Result<HostPort> where = parse_host_port(rest);
         if (!where) return Error{where.error()};
         if (is_ip_literal(where->host)) {
-            return Error{quoted(rest) + " is an address, not a DNS name; list it under endpoints"};
+            return Error{in_quotes(rest) + " is an address, not a DNS name; list it under endpoints"};
         }
         return Discover{DiscoverKind::kDns, where->host, where->port};
     }
     if (kind == "dns-srv") {
         Result<std::string> name = parse_host(rest);
         if (name && !is_ip_literal(*name)) return Discover{DiscoverKind::kDnsSrv, *name, 0};
-        return Error{quoted(rest) + " is not the DNS name of SRV records (_http._tcp.example)"};
+        return Error{in_quotes(rest) + " is not the DNS name of SRV records (_http._tcp.example)"};
     }
-    return Error{quoted(text) + " is not a discovery (dns:NAME:PORT or dns-srv:NAME)"};
+    return Error{in_quotes(text) + " is not a discovery (dns:NAME:PORT or dns-srv:NAME)"};
 }
 
 std::string to_string(const Discover& discover) {
@@ -207,7 +208,7 @@ Result<std::string> parse_retry_condition(std::string_view text) {
     const bool status = text.size() == 3 && (text[0] == '4' || text[0] == '5') && ascii_digit(text[1]) &&
                         ascii_digit(text[2]);
     if (status) return std::string(text);
-    return Error{quoted(text) + " is neither connect, reset, timeout, 5xx nor a status from 400 to 599" +
+    return Error{in_quotes(text) + " is neither connect, reset, timeout, 5xx nor a status from 400 to 599" +
                  did_you_mean(text, kWords)};
 }
 
@@ -253,11 +254,11 @@ Result<HedgeSettings> parse_hedge_after(std::string_view text) {
             out.percentile = value;
             return out;
         }
-        return Error{quoted(text) + " is not a percentile from p50 to p99.9"};
+        return Error{in_quotes(text) + " is not a percentile from p50 to p99.9"};
     }
     const Result<Duration> after = parse_duration(text);
     if (!after) {
-        return Error{quoted(text) +
+        return Error{in_quotes(text) +
                      " is neither a percentile such as \"p95\" nor a duration such as \"20ms\""};
     }
     if (*after < kHedgeAfterMin || *after > kHedgeAfterMax) {
@@ -278,7 +279,7 @@ Result<RateKey> parse_rate_key(std::string_view text) {
     if (text.starts_with(kHeader) && is_token(text.substr(kHeader.size()))) {
         return RateKey{RateKeyKind::kHeader, std::string(text.substr(kHeader.size()))};
     }
-    return Error{quoted(text) + " is not a key to limit by (header:NAME or source)"};
+    return Error{in_quotes(text) + " is not a key to limit by (header:NAME or source)"};
 }
 
 std::string to_string(const RateKey& key) {

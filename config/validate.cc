@@ -61,8 +61,8 @@ class Checks {
             const auto [it, inserted] = first.emplace(name, i);
             if (!inserted) {
                 error(entry(kind, i) + ".name", "there is already a " + std::string(kind) + " named " +
-                                                    quoted(name) + " (" + line_of(entry(kind, it->second)) +
-                                                    ")");
+                                                    in_quotes(name) + " (" +
+                                                    line_of(entry(kind, it->second)) + ")");
             }
             names.insert(name);
         }
@@ -72,7 +72,7 @@ class Checks {
     void refer(const std::string& key, std::string_view kind, const std::string& name,
                const std::set<std::string>& known) {
         if (name.empty() || known.count(name) > 0) return;
-        error(key, "there is no " + std::string(kind) + " named " + quoted(name) +
+        error(key, "there is no " + std::string(kind) + " named " + in_quotes(name) +
                        did_you_mean(name, {known.begin(), known.end()}));
     }
 
@@ -156,13 +156,13 @@ class Checks {
         }
         for (std::size_t i = 0; i < settings_.listeners.size(); ++i) {
             if (used_listeners.count(settings_.listeners[i].name) > 0) continue;
-            warning(entry("listener", i), "listener " + quoted(settings_.listeners[i].name) +
+            warning(entry("listener", i), "listener " + in_quotes(settings_.listeners[i].name) +
                                               " has no route: every request gets 404");
         }
         for (std::size_t i = 0; i < settings_.clusters.size(); ++i) {
             if (used_clusters.count(settings_.clusters[i].name) > 0) continue;
             warning(entry("cluster", i),
-                    "cluster " + quoted(settings_.clusters[i].name) + " is used by no route");
+                    "cluster " + in_quotes(settings_.clusters[i].name) + " is used by no route");
         }
     }
 
@@ -193,8 +193,8 @@ class Checks {
             for (const std::size_t k : earlier) {
                 const RouteSettings& before = settings_.routes[k];
                 if (!hides(before.match, route.match)) continue;
-                warning(entry("route", i), "route " + quoted(route.name) + " is never taken: route " +
-                                               quoted(before.name) + " (" + line_of(entry("route", k)) +
+                warning(entry("route", i), "route " + in_quotes(route.name) + " is never taken: route " +
+                                               in_quotes(before.name) + " (" + line_of(entry("route", k)) +
                                                ") takes all its requests");
                 break;
             }

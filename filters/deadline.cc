@@ -1,7 +1,8 @@
 // How much time the exchange has: the route's timeout, or what Outrider-Deadline-Ms says if that is less. The field is
 // believed from trusted listeners only; towards the upstream it is written anew for each attempt with what is left then.
-#include "filters/filter.h"
 #include "filters/policy/deadline.h"
+
+#include "filters/filter.h"
 
 namespace outrider::filters {
 namespace {

@@ -54,7 +54,7 @@ struct Context {
     const config::NodeSettings* node = nullptr;
     std::string_view peer_ip;
     WallTime received{};
-    Instant now{};  // of the loop's turn
+    Instant now{};                        // of the loop's turn
     RateLimiter* rate_limiter = nullptr;  // when the route has one
     RoutePolicies* policies = nullptr;    // when the route has any
     Random* random = nullptr;
@@ -66,7 +66,7 @@ struct Context {
     std::string_view authority;  // sent upstream as Host
     std::string_view request_id;
     Additions request_fields;
-    std::optional<Duration> time_left;  // from now until the answer must have ended; nothing = no limit
+    std::optional<Duration> time_left;     // from now until the answer must have ended; nothing = no limit
     bool under_concurrency_limit = false;  // counted by the route's adaptive limit until on_end()
     std::size_t position = 0;              // of the filter that is next on the way down
 

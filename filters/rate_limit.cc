@@ -27,10 +27,11 @@ class RateLimit final : public Filter {
             settings.burst != 0 ? settings.burst : static_cast<std::uint32_t>(std::ceil(settings.rate));
         // A quota of `burst` comes back in burst / rate seconds.
         const auto window = static_cast<std::int64_t>(std::ceil(burst / settings.rate));
-        c.response_fields.add("RateLimit-Policy", c.arena->join({"\"default\";q=", std::to_string(burst), ";w=",
-                                                                 std::to_string(window)}));
-        c.response_fields.add("RateLimit", c.arena->join({"\"default\";r=", std::to_string(decision.remaining), ";t=",
-                                                          std::to_string(whole_seconds(decision.retry_after))}));
+        c.response_fields.add("RateLimit-Policy", c.arena->join({"\"default\";q=", std::to_string(burst),
+                                                                 ";w=", std::to_string(window)}));
+        c.response_fields.add("RateLimit",
+                              c.arena->join({"\"default\";r=", std::to_string(decision.remaining),
+                                             ";t=", std::to_string(whole_seconds(decision.retry_after))}));
         return Refuse{Refusal::kRateLimited, 0, decision.retry_after};
     }
 };

@@ -13,8 +13,8 @@ RateLimiter::RateLimiter(const config::RateLimitSettings& settings, std::uint64_
     const std::uint32_t burst =
         settings.burst != 0 ? settings.burst : static_cast<std::uint32_t>(std::ceil(settings.rate));
     for (std::size_t i = 0; i < shard_count_; ++i) {
-        shards_[i].table = std::make_unique<policy::RateTable>(settings.rate, burst,
-                                                               (settings.max_keys + shard_count_ - 1) / shard_count_);
+        shards_[i].table = std::make_unique<policy::RateTable>(
+            settings.rate, burst, (settings.max_keys + shard_count_ - 1) / shard_count_);
     }
 }
 

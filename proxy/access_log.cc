@@ -237,14 +237,14 @@ class Line {
     // A string that common values leave without quotes in text.
     void word(std::string_view s) {
         if constexpr (json) {
-            quoted(s, kAccessFieldMax);
+            in_quotes(s, kAccessFieldMax);
         } else if (s.empty()) {
             none();
         } else {
             p_ = put_escaped<Style::kBare>(p_, s, kAccessFieldMax);
         }
     }
-    void quoted(std::string_view s, std::size_t max) {
+    void in_quotes(std::string_view s, std::size_t max) {
         if (s.empty()) return none();
         *p_++ = '"';
         constexpr Style kStyle = json ? Style::kJson : Style::kQuoted;
@@ -307,7 +307,7 @@ std::size_t format(const AccessEntry& e, char* out, std::size_t cap) {
     line.key(" method=", ",\"method\":");
     line.word(e.method);
     line.key(" path=", ",\"path\":");
-    line.quoted(e.path, kAccessPathMax);
+    line.in_quotes(e.path, kAccessPathMax);
     line.key(" protocol=", ",\"protocol\":");
     line.word(e.protocol);
     line.key(" status=", ",\"status\":");
@@ -331,7 +331,7 @@ std::size_t format(const AccessEntry& e, char* out, std::size_t cap) {
     line.key(" endpoint=", ",\"endpoint\":");
     line.word(e.endpoint);
     line.key(" request_id=", ",\"request_id\":");
-    line.quoted(e.request_id, kAccessFieldMax);
+    line.in_quotes(e.request_id, kAccessFieldMax);
     line.key(" idempotency=", ",\"idempotency\":");
     line.word(e.idempotency);
     line.key(" client=", ",\"client\":");

@@ -85,7 +85,8 @@ void Attempt::judge_status(int status) {
     if (status < 500) {
         cluster_->judge_success(*endpoint_);
     } else {
-        cluster_->judge_failure(*endpoint_, "status " + std::to_string(status), exchange_.worker_.loop().wall());
+        cluster_->judge_failure(*endpoint_, "status " + std::to_string(status),
+                                exchange_.worker_.loop().wall());
     }
 }
 

@@ -11,7 +11,8 @@ ClusterHealth::ClusterHealth(std::string name, std::function<void(const std::str
 
 void ClusterHealth::configure(const config::ClusterSettings& settings) {
     const std::lock_guard lock(mutex_);
-    threshold_.store(settings.outlier ? settings.outlier->consecutive_failures : 0, std::memory_order_relaxed);
+    threshold_.store(settings.outlier ? settings.outlier->consecutive_failures : 0,
+                     std::memory_order_relaxed);
     policy::OutlierLimits limits;
     limits.max_ejected_percent = 0;  // without [cluster.outlier] whatever is out comes back
     if (settings.outlier) {
@@ -34,7 +35,8 @@ std::vector<std::shared_ptr<EndpointHealth>> ClusterHealth::set_members(const st
     std::vector<std::shared_ptr<EndpointHealth>> next;
     next.reserve(ids.size());
     for (const std::string& id : ids) {
-        auto known = std::find_if(members_.begin(), members_.end(), [&](const auto& m) { return m && m->id_ == id; });
+        auto known =
+            std::find_if(members_.begin(), members_.end(), [&](const auto& m) { return m && m->id_ == id; });
         if (known != members_.end()) {
             next.push_back(std::move(*known));
             continue;
@@ -104,19 +106,21 @@ std::optional<Instant> ClusterHealth::end_ejections(Instant now) {
     return next;
 }
 
-void ClusterHealth::eject(EndpointHealth& endpoint, std::uint32_t streak, std::string_view reason, Instant now,
-                          WallTime wall) {
+void ClusterHealth::eject(EndpointHealth& endpoint, std::uint32_t streak, std::string_view reason,
+                          Instant now, WallTime wall) {
     {
         const std::lock_guard lock(mutex_);
         if (endpoint.removed_ || endpoint.ejected()) return;
-        endpoint.streak_.store(0, std::memory_order_relaxed);  // a refused ejection is asked for again as late
+        endpoint.streak_.store(0,
+                               std::memory_order_relaxed);  // a refused ejection is asked for again as late
         if (!outlier_.on_failure_streak(endpoint.outlier_, now)) {
             refused_.fetch_add(1, std::memory_order_relaxed);
             return;
         }
         endpoint.bits_.fetch_or(EndpointHealth::kEjected, std::memory_order_relaxed);
         endpoint.probation_.store(false, std::memory_order_relaxed);
-        endpoint.ejected_reason_ = std::to_string(streak) + " failures in a row, the last: " + std::string(reason);
+        endpoint.ejected_reason_ =
+            std::to_string(streak) + " failures in a row, the last: " + std::string(reason);
         endpoint.ejected_since_ = wall;
         ejections_.fetch_add(1, std::memory_order_relaxed);
         log_warning("cluster {}: {} is ejected: {}", name_, endpoint.id_, endpoint.ejected_reason_);

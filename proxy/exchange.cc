@@ -124,9 +124,9 @@ void Exchange::start_mirror() {
     http::HeadWriter writer(head.data());
     write_upstream_head(writer, Duration(0));
     head.resize(writer.size());
-    mirror_ = Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
-                            request().method == http::Method::kHead,
-                            request().framing == http::Framing::kChunked);
+    mirror_ =
+        Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
+                      request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
     if (mirror_ != nullptr && request_complete()) {
         mirror_->finish();
         mirror_ = nullptr;
@@ -448,7 +448,7 @@ std::size_t Exchange::request_room() {
     Attempt* attempt = running();
     // A body that is kept is not read in larger pieces: it is small, or it is no longer kept.
     return attempt != nullptr && attempt->head_sent() && !body_kept_ ? attempt->stream().read_limit_for_sink()
-                                                                      : uv::TcpStream::kRead;
+                                                                     : uv::TcpStream::kRead;
 }
 
 // ---- the response -----------------------------------------------------------------------------------------------------
@@ -581,9 +581,8 @@ std::optional<Duration> Exchange::wait_to_try_again(const policy::AttemptResult&
     situation.safe_to_repeat = safe_to_repeat();
     situation.body_kept = !body_gone_;
     if (context_.time_left) situation.time_left = time_left();
-    const policy::RetryDecision decision =
-        policy::decide_retry(route_->retry, situation, result, context_.policies->budget, worker_.loop().now(),
-                             worker_.random());
+    const policy::RetryDecision decision = policy::decide_retry(
+        route_->retry, situation, result, context_.policies->budget, worker_.loop().now(), worker_.random());
     if (decision.again) {
         policy_cells()->retries->add();
         return decision.wait;

@@ -19,6 +19,8 @@
 #include "base/http/client_connection.h"
 #include "base/http/server_connection.h"
 #include "filters/filter.h"
+#include "filters/route_policies.h"
+#include "proxy/attempt.h"
 #include "proxy/problem.h"
 #include "proxy/upstream.h"
 
@@ -112,7 +114,8 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     void stop_trying(bool failed);
     void refuse(const filters::Refuse& refusal);
     void fail(Failure failure, std::string_view detail = {}, Duration retry_after = {});
-    void answer_problem(const Problem& problem, int status, std::string_view detail, Duration retry_after = {});
+    void answer_problem(const Problem& problem, int status, std::string_view detail,
+                        Duration retry_after = {});
     void answer_locally(const filters::LocalResponse& response);
     void send_own(int status, std::string_view body);
     const RouteCells& cells() const;
@@ -144,10 +147,10 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::uint64_t key_hash_ = 0;
     std::uint32_t attempts_ = 0;
     Phase phase_ = Phase::kNone;
-    bool body_kept_ = false;     // body_ holds all of it, also what was sent
-    bool body_gone_ = false;     // some of it was sent and not kept
-    bool upstream_done_ = false; // answered, or given up: what the client still sends is nobody's
-    bool failed_ = false;        // no answer for want of time or of a working upstream
+    bool body_kept_ = false;      // body_ holds all of it, also what was sent
+    bool body_gone_ = false;      // some of it was sent and not kept
+    bool upstream_done_ = false;  // answered, or given up: what the client still sends is nobody's
+    bool failed_ = false;         // no answer for want of time or of a working upstream
 };
 
 }  // namespace outrider::proxy

@@ -85,7 +85,8 @@ class HealthChecker::Probe final : private http::ClientOwner, private http::Clie
         connection_->write_copy(settings_.path);
         connection_->write_copy(" HTTP/1.1\r\nHost: ");
         connection_->write_copy(host_);
-        connection_->write_copy("\r\nUser-Agent: outrider-health\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+        connection_->write_copy(
+            "\r\nUser-Agent: outrider-health\r\nAccept: */*\r\nConnection: close\r\n\r\n");
         connection_->request_finished();
     }
     void on_response_head(http::ResponseHead& head) override {
@@ -110,7 +111,7 @@ class HealthChecker::Probe final : private http::ClientOwner, private http::Clie
     }
     void on_timeout(Instant) override {
         const uv::Loop::Event event(loop_);
-        finish(status_ != 0                ? "the answer's body did not end in time"
+        finish(status_ != 0               ? "the answer's body did not end in time"
                : connection_->connected() ? "no answer in time"
                                           : "no connection in time");
     }
@@ -151,7 +152,8 @@ class HealthChecker::Probe final : private http::ClientOwner, private http::Clie
 // One endpoint, asked again and again.
 class HealthChecker::Check final : private Timer {
   public:
-    Check(HealthChecker& checker, Cluster& cluster, const EndpointAddress& endpoint, std::shared_ptr<EndpointHealth> health);
+    Check(HealthChecker& checker, Cluster& cluster, const EndpointAddress& endpoint,
+          std::shared_ptr<EndpointHealth> health);
     ~Check() override {
         if (probe_ != nullptr) probe_->cancel();
     }
@@ -269,7 +271,8 @@ void HealthChecker::Check::configure() {
 // For the next question, or for the moment at which silence has lasted too long (phi).
 void HealthChecker::Check::arm() {
     Instant next = probe_ != nullptr ? Instant::max() : next_ask_;
-    if (const auto change = detector_.next_change(); change && detector_.healthy()) next = std::min(next, *change);
+    if (const auto change = detector_.next_change(); change && detector_.healthy())
+        next = std::min(next, *change);
     if (next == Instant::max()) {
         checker_.loop_.cancel(*this);
     } else {

@@ -43,13 +43,13 @@ Problem problem_for(Failure failure) {
             return {503, "connection_limit_reached", "The cluster's limit of requests in flight is reached.",
                     Flag::kUO, true};
         case Failure::kTooManyPending:
-            return {503, "connection_limit_reached", "Too many requests wait for the cluster already.", Flag::kUO,
-                    true};
+            return {503, "connection_limit_reached", "Too many requests wait for the cluster already.",
+                    Flag::kUO, true};
         case Failure::kRateLimited:
             return {429, "http_request_denied", "The rate limit of this route is exceeded.", Flag::kRL, true};
         case Failure::kShed:
-            return {503, "connection_limit_reached", "The upstream is as busy as it should be: shed.", Flag::kUO,
-                    true};
+            return {503, "connection_limit_reached", "The upstream is as busy as it should be: shed.",
+                    Flag::kUO, true};
         case Failure::kFaultInjected:
             return {503, "http_request_denied", "A fault that the configuration injects.", Flag::kFI};
         case Failure::kDeadlinePassed:

@@ -25,7 +25,7 @@ enum class Failure : std::uint8_t {
     kTooManyRequests,  // cluster.limits.max_requests
     kTooManyPending,   // cluster.limits.max_pending
     kRateLimited,
-    kShed,  // the route's adaptive limit
+    kShed,           // the route's adaptive limit
     kFaultInjected,  // the status is the configuration's
     kDeadlinePassed,
 };

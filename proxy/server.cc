@@ -169,9 +169,10 @@ Result<void> Server::open_listeners(const config::Settings& next,
 
 std::shared_ptr<const Snapshot> Server::make_snapshot(config::LoadResult& loaded) {
     health_->configure(loaded.settings->clusters);
-    return build_snapshot(std::move(*loaded.settings), std::move(loaded.source), ++generation_,
-                          {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); },
-                           snapshot_.get()});
+    return build_snapshot(
+        std::move(*loaded.settings), std::move(loaded.source), ++generation_,
+        {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); },
+         snapshot_.get()});
 }
 
 void Server::activate(std::shared_ptr<const Snapshot> snapshot) {
@@ -206,7 +207,8 @@ void Server::collect_health(Samples& s) const {
     for (const ClusterEntry& entry : snapshot_->clusters) {
         const std::string& cluster = entry.settings->name;
         for (const EndpointVerdict& verdict : entry.health->verdicts()) {
-            s.gauge("endpoint_healthy", "1 while requests may go to the endpoint, 0 while it is unhealthy or ejected.",
+            s.gauge("endpoint_healthy",
+                    "1 while requests may go to the endpoint, 0 while it is unhealthy or ejected.",
                     verdict.usable ? 1 : 0, {{"cluster", cluster}, {"endpoint", verdict.id}});
         }
         if (entry.settings->health) {
@@ -219,7 +221,8 @@ void Server::collect_health(Samples& s) const {
         if (entry.settings->outlier) {
             s.counter("outlier_ejections_total", "Endpoints ejected after failures in a row.",
                       static_cast<double>(entry.health->ejections()), {{"cluster", cluster}});
-            s.counter("outlier_ejections_refused_total", "Ejections left out because too many were out already.",
+            s.counter("outlier_ejections_refused_total",
+                      "Ejections left out because too many were out already.",
                       static_cast<double>(entry.health->ejections_refused()), {{"cluster", cluster}});
         }
     }

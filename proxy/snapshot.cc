@@ -29,21 +29,22 @@ std::vector<ClusterCells> cluster_cells(Registry& metrics, unsigned workers, con
     auto& connections = metrics.gauge("upstream_connections", "Open upstream connections.", {"cluster"});
     auto& in_flight =
         metrics.gauge("upstream_in_flight", "Attempts that await their response's end.", {"cluster"});
-    auto& pending = metrics.gauge("upstream_pending", "Requests that wait for an endpoint or a connection.",
-                                  {"cluster"});
+    auto& pending =
+        metrics.gauge("upstream_pending", "Requests that wait for an endpoint or a connection.", {"cluster"});
     auto& held = metrics.counter("upstream_held_total",
                                  "Requests that had to wait for an endpoint or a connection.", {"cluster"});
-    auto& overflow = metrics.counter("upstream_overflow_total",
-                                     "Requests refused at a limit of the cluster, by limit.", {"cluster", "limit"});
+    auto& overflow =
+        metrics.counter("upstream_overflow_total", "Requests refused at a limit of the cluster, by limit.",
+                        {"cluster", "limit"});
     std::vector<ClusterCells> cells;
     for (unsigned w = 0; w < workers; ++w) {
         const auto outcome = [&](std::string_view name) { return &attempts.at({cluster, name}, w); };
         cells.push_back({outcome("success"), outcome("connect_failed"), outcome("connect_timeout"),
                          outcome("reset"), outcome("incomplete"), outcome("protocol_error"),
                          outcome("timeout"), outcome("canceled"), outcome("discarded"),
-                         &connections.at({cluster}, w), &in_flight.at({cluster}, w), &pending.at({cluster}, w),
-                         &held.at({cluster}, w), &overflow.at({cluster, "requests"}, w),
-                         &overflow.at({cluster, "pending"}, w)});
+                         &connections.at({cluster}, w), &in_flight.at({cluster}, w),
+                         &pending.at({cluster}, w), &held.at({cluster}, w),
+                         &overflow.at({cluster, "requests"}, w), &overflow.at({cluster, "pending"}, w)});
     }
     return cells;
 }
@@ -55,15 +56,15 @@ std::vector<PolicyCells> policy_cells(Registry& metrics, unsigned workers, const
     auto& exhausted = metrics.counter("retry_budget_exhausted_total",
                                       "Retries and hedges left out because the budget was spent.", labels);
     auto& hedges = metrics.counter("hedges_total", "Second attempts made beside a slow first one.", labels);
-    auto& hedges_won =
-        metrics.counter("hedges_won_total", "Hedges whose answer was used.", labels);
+    auto& hedges_won = metrics.counter("hedges_won_total", "Hedges whose answer was used.", labels);
     auto& limited = metrics.counter("rate_limited_total", "Requests refused by the rate limit.", labels);
     auto& shed = metrics.counter("shed_total", "Requests refused by the concurrency limit.", labels);
-    auto& faults = metrics.counter("faults_injected_total", "Faults injected, by kind.",
-                                   {"listener", "route", "kind"});
-    auto& limit = metrics.gauge("concurrency_limit", "What the adaptive limit allows now, all workers together.",
-                                labels);
-    auto& in_flight = metrics.gauge("concurrency_in_flight", "Requests under the adaptive limit now.", labels);
+    auto& faults =
+        metrics.counter("faults_injected_total", "Faults injected, by kind.", {"listener", "route", "kind"});
+    auto& limit = metrics.gauge("concurrency_limit",
+                                "What the adaptive limit allows now, all workers together.", labels);
+    auto& in_flight =
+        metrics.gauge("concurrency_in_flight", "Requests under the adaptive limit now.", labels);
     std::vector<PolicyCells> cells;
     for (unsigned w = 0; w < workers; ++w) {
         cells.push_back({&retries.at({listener, route}, w), &exhausted.at({listener, route}, w),
@@ -89,7 +90,8 @@ policy::RetryLimits retry_limits(const config::RetrySettings& s) {
 }
 
 // The bucket goes on with what it has given, as long as the settings are the same.
-std::shared_ptr<filters::RateLimiter> rate_limiter(const config::RouteSettings& route, const Snapshot* previous) {
+std::shared_ptr<filters::RateLimiter> rate_limiter(const config::RouteSettings& route,
+                                                   const Snapshot* previous) {
     if (!route.rate_limit) return {};
     if (previous != nullptr) {
         for (const ListenerEntry& listener : previous->listeners) {
@@ -167,7 +169,8 @@ std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::s
     snapshot->settings = std::move(settings);
     snapshot->source = std::move(source);
     for (const auto& cluster : snapshot->settings.clusters) {
-        snapshot->clusters.push_back({&cluster, cluster_cells(metrics, workers, cluster.name), parts.health(cluster.name)});
+        snapshot->clusters.push_back(
+            {&cluster, cluster_cells(metrics, workers, cluster.name), parts.health(cluster.name)});
     }
     auto& connections =
         metrics.gauge("http_downstream_connections", "Open client connections.", {"listener"});

@@ -37,11 +37,12 @@ struct ClusterCells {
     Counter* protocol_error = nullptr;
     Counter* timeout = nullptr;
     Counter* canceled = nullptr;  // the client went away, or the route's time was over
-    Counter* discarded = nullptr;  // its answer was not used: the request was repeated, or another attempt was quicker
+    Counter* discarded =
+        nullptr;  // its answer was not used: the request was repeated, or another attempt was quicker
     Gauge* connections = nullptr;
     Gauge* in_flight = nullptr;
-    Gauge* pending = nullptr;            // requests that wait for an endpoint or a connection
-    Counter* held = nullptr;             // requests that had to wait
+    Gauge* pending = nullptr;              // requests that wait for an endpoint or a connection
+    Counter* held = nullptr;               // requests that had to wait
     Counter* overflow_requests = nullptr;  // refused: max_requests
     Counter* overflow_pending = nullptr;   // refused: max_pending
 };

@@ -153,7 +153,8 @@ void WorkerCluster::close_oldest_idle(const Endpoint& but) {
         http::ClientConnection* last = e->idle;
         while (last != nullptr && last->list_next != nullptr)
             last = last->list_next;
-        if (last != nullptr && (oldest == nullptr || last->idle_since() < oldest->idle_since())) oldest = last;
+        if (last != nullptr && (oldest == nullptr || last->idle_since() < oldest->idle_since()))
+            oldest = last;
     }
     if (oldest != nullptr) oldest->abandon();
 }

@@ -135,18 +135,18 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     std::vector<policy::EndpointLoad> loads_;
     std::unique_ptr<policy::Balancer> balancer_;
     std::shared_ptr<ClusterHealth> health_;
-    std::uint64_t health_seen_ = 0;       // its version() when usable_ was made
-    std::vector<std::uint64_t> usable_;   // a bit for each endpoint
+    std::uint64_t health_seen_ = 0;      // its version() when usable_ was made
+    std::vector<std::uint64_t> usable_;  // a bit for each endpoint
     std::size_t usable_count_ = 0;
     std::size_t total_idle_ = 0;
     std::vector<const Gauge*> in_flight_;  // every worker's
     std::vector<const Gauge*> pending_;
     std::size_t waiting_count_ = 0;
-    std::uint32_t open_ = 0;              // connections
-    std::uint32_t connections_max_ = 0;   // this worker's share; 0 = no limit
+    std::uint32_t open_ = 0;             // connections
+    std::uint32_t connections_max_ = 0;  // this worker's share; 0 = no limit
     Waiter* first_waiting_ = nullptr;
     Waiter* last_waiting_ = nullptr;
-    bool panic_ = false;                  // health is disregarded
+    bool panic_ = false;  // health is disregarded
     bool retired_ = false;
 };
 

@@ -31,7 +31,7 @@ class Worker;
 // A snapshot as one worker uses it: the count of its users needs no atomics, and names are resolved to this worker's clusters.
 struct WorkerSnapshot final : RefCounted {
     std::shared_ptr<const Snapshot> shared;
-    std::vector<Ref<WorkerCluster>> clusters;  // parallel to shared->clusters
+    std::vector<Ref<WorkerCluster>> clusters;           // parallel to shared->clusters
     std::vector<Ref<filters::RoutePolicies>> policies;  // parallel to settings.routes; null without policies
 };
 
