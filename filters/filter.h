@@ -91,7 +91,7 @@ struct Pause {
     Duration time{};
 };
 // A response in outrider's usual form of an error. What it says is proxy/problem.h's.
-enum class Refusal : std::uint8_t { kRateLimited, kShed, kFault, kDeadlinePassed };
+enum class Refusal : std::uint8_t { kRateLimited, kShed, kFault, kDeadlinePassed, kLoop };
 struct Refuse {
     Refusal why{};
     int status = 0;          // kFault only

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "config/document.h"
 #include "config/load.h"
 #include "proxy/problem.h"
 #include "proxy/server.h"
@@ -311,7 +312,7 @@ const std::vector<Admin::Route>& Admin::routes() {
         {"/live", "GET", "200 while the process works", true},
         {"/metrics", "GET", "Prometheus text, OpenMetrics when asked for", true},
         {"/config", "GET",
-         "the configuration in use, defaults spelled out; ?source=1 the file as it was read", false},
+         "the configuration in use, defaults spelled out; ?format=toml as TOML, ?source=1 the file as it was read", false},
         {"/clusters", "GET", "clusters and endpoints with their load", false},
         {"/listeners", "GET", "listeners and the addresses they are bound to", false},
         {"/routes", "GET", "routes in the order in which they match", false},
@@ -391,13 +392,49 @@ AdminReply Admin::metrics(const AdminRequest& request) const {
     return {200, std::string(wanted.content_type), server_.metrics().render(wanted.format), {}};
 }
 
+namespace {
+
+// The same tree; to_toml() writes no dates and no times.
+Json to_json(const config::Value& value) {
+    switch (value.kind) {
+        case config::Value::Kind::kString:
+        case config::Value::Kind::kTime:
+            return value.string;
+        case config::Value::Kind::kInteger:
+            return value.integer;
+        case config::Value::Kind::kNumber:
+            return value.number;
+        case config::Value::Kind::kBoolean:
+            return value.boolean;
+        case config::Value::Kind::kArray: {
+            Json out = Json::array();
+            for (const config::Value& element : value.elements)
+                out.push_back(to_json(element));
+            return out;
+        }
+        case config::Value::Kind::kTable: {
+            Json out = Json::object();
+            for (const config::Member& member : value.members)
+                out[member.key] = to_json(member.value);
+            return out;
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
 AdminReply Admin::config(const AdminRequest& request) const {
     const Snapshot& snapshot = server_.snapshot();
     if (!query_value(request.query, "source").empty()) {
         return as_html(
             request, {200, "application/toml", config::hide_secrets(snapshot.source, snapshot.settings), {}});
     }
-    return as_html(request, {200, "application/toml", config::to_toml(snapshot.settings), {}});
+    std::string toml = config::to_toml(snapshot.settings);
+    if (query_value(request.query, "format") == "toml") return {200, "application/toml", std::move(toml), {}};
+    if (wants_html(request)) return as_html(request, {200, "application/toml", std::move(toml), {}});
+    config::Diagnostics none;
+    return json_reply(to_json(config::parse_document(toml, none)));
 }
 
 AdminReply Admin::listeners() const {

@@ -30,6 +30,8 @@ Failure failure_for(http::ClientError error) {
             return Failure::kUpstreamProtocol;
         case http::ClientError::kReadTimeout:
             return Failure::kUpstreamTimeout;
+        case http::ClientError::kWriteTimeout:
+            return Failure::kWriteTimeout;
     }
     return Failure::kUpstreamReset;
 }
@@ -42,6 +44,7 @@ policy::AttemptEnd end_for(http::ClientError error) {
         case http::ClientError::kReset:
             return policy::AttemptEnd::kReset;
         case http::ClientError::kReadTimeout:
+        case http::ClientError::kWriteTimeout:
             return policy::AttemptEnd::kTimeout;
         case http::ClientError::kIncomplete:
         case http::ClientError::kProtocol:
@@ -663,6 +666,9 @@ void Exchange::refuse(const filters::Refuse& refusal) {
         case filters::Refusal::kShed:
             policy_cells()->shed->add();
             fail(Failure::kShed, {}, refusal.retry_after);
+            break;
+        case filters::Refusal::kLoop:
+            fail(Failure::kLoop);
             break;
         case filters::Refusal::kDeadlinePassed:
             fail(Failure::kDeadlinePassed);

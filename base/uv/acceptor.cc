@@ -1,5 +1,8 @@
 #include "base/uv/acceptor.h"
 
+#include <algorithm>
+#include <fstream>
+
 #include <cerrno>
 
 #include <fcntl.h>
@@ -132,8 +135,21 @@ unsigned processor_count() {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    const int count = CPU_COUNT(&set);
-    return count < 1 ? 1 : static_cast<unsigned>(count);
+    const auto usable = static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+    // A container's limit is no affinity: without this, a pod with one CPU on a node of 64 would get 64 workers.
+    const auto first_line = [](const char* path) {
+        std::ifstream file(path);
+        std::string line;
+        std::getline(file, line);
+        return line;
+    };
+    std::string quota = first_line("/sys/fs/cgroup/cpu.max");
+    if (quota.empty()) {
+        quota = first_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") + " " +
+                first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    }
+    const auto limit = parse_cpu_max(quota);
+    return limit ? std::min(usable, *limit) : usable;
 }
 
 std::uint64_t random_seed() {
