@@ -312,7 +312,9 @@ const std::vector<Admin::Route>& Admin::routes() {
         {"/live", "GET", "200 while the process works", true},
         {"/metrics", "GET", "Prometheus text, OpenMetrics when asked for", true},
         {"/config", "GET",
-         "the configuration in use, defaults spelled out; ?format=toml as TOML, ?source=1 the file as it was read", false},
+         "the configuration in use, defaults spelled out; ?format=toml as TOML, ?source=1 the file as it was "
+         "read",
+         false},
         {"/clusters", "GET", "clusters and endpoints with their load", false},
         {"/listeners", "GET", "listeners and the addresses they are bound to", false},
         {"/routes", "GET", "routes in the order in which they match", false},
@@ -433,7 +435,7 @@ AdminReply Admin::config(const AdminRequest& request) const {
     std::string toml = config::to_toml(snapshot.settings);
     if (query_value(request.query, "format") == "toml") return {200, "application/toml", std::move(toml), {}};
     if (wants_html(request)) return as_html(request, {200, "application/toml", std::move(toml), {}});
-    config::Diagnostics none;
+    config::Diagnostics none("");
     return json_reply(to_json(config::parse_document(toml, none)));
 }
 

@@ -171,7 +171,7 @@ std::shared_ptr<const Snapshot> Server::make_snapshot(config::LoadResult& loaded
     health_->configure(loaded.settings->clusters);
     return build_snapshot(
         std::move(*loaded.settings), std::move(loaded.source), ++generation_,
-        {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); },
+        {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); }, seed_,
          snapshot_.get()});
 }
 

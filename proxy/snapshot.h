@@ -72,6 +72,7 @@ struct RouteEntry {
     std::optional<std::uint32_t> mirror;
     std::vector<PolicyCells> policy_cells;  // per worker; empty for a route without policies
     policy::RetryLimits retry;
+    std::uint64_t seed = 0;                              // of this route in this process
     std::shared_ptr<filters::RateLimiter> rate_limiter;  // kept over reloads that do not change its settings
 
     bool has_policies() const { return !policy_cells.empty(); }
@@ -105,6 +106,7 @@ struct SnapshotParts {
     Registry& metrics;
     unsigned workers;
     std::function<std::shared_ptr<ClusterHealth>(const std::string& cluster)> health;
+    std::uint64_t seed;        // the process's
     const Snapshot* previous;  // whose rate limiters go on; may be null
 };
 // The settings must have come out of config::parse() without an error.

@@ -1,9 +1,9 @@
 #include "base/uv/acceptor.h"
 
 #include <algorithm>
-#include <fstream>
-
 #include <cerrno>
+#include <fstream>
+#include <sstream>
 
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -129,6 +129,15 @@ void Acceptor::close(Acceptor* acceptor) {
         if (done->reserve_ >= 0) ::close(done->reserve_);
         delete done;
     });
+}
+
+std::optional<unsigned> parse_cpu_max(const std::string& line) {
+    std::istringstream in(line);
+    std::int64_t quota = 0;
+    std::int64_t period = 0;
+    if (!(in >> quota >> period) || quota <= 0 || period <= 0) return {};
+    const std::int64_t processors = (quota - 1) / period + 1;
+    return static_cast<unsigned>(std::min<std::int64_t>(processors, 4096));
 }
 
 unsigned processor_count() {
