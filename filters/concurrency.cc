@@ -19,7 +19,7 @@ class Concurrency final : public Filter {
         c.under_concurrency_limit = false;
         if (!c.policies->concurrency) return;  // a reload took the limit away
         using Release = policy::ConcurrencyLimit::Outcome;
-        const Release how = outcome.failed                   ? Release::kDropped
+        const Release how = outcome.timed_out                ? Release::kDropped
                             : outcome.latency >= Duration(0) ? Release::kSample
                                                              : Release::kIgnored;
         c.policies->concurrency->release(outcome.now, outcome.latency, how);

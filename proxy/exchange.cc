@@ -142,9 +142,13 @@ bool Exchange::safe_to_repeat() const {
 
 // ---- attempts ---------------------------------------------------------------------------------------------------------
 
-void Exchange::begin_attempt(bool fresh) {
+// `released`: from the waiting list, whose turn it is. Others do not overtake those that wait.
+void Exchange::begin_attempt(bool fresh, bool released) {
+    if (!released && cluster_->waiting() != 0) cluster_->release_waiting();
     Ref<Endpoint> endpoint;
-    const Admission admission = cluster_->admit(key_hash_, endpoint_.get(), endpoint);
+    Admission admission = cluster_->admit(key_hash_, endpoint_.get(), endpoint);
+    if (admission == Admission::kYes && !released && cluster_->waiting() != 0)
+        admission = Admission::kConnectionsBusy;
     if (admission != Admission::kYes) {
         wait_for(admission);
         return;
@@ -197,7 +201,7 @@ void Exchange::wait_for(Admission why) {
 
 void Exchange::on_may_start() {
     leave_phase();
-    begin_attempt(false);
+    begin_attempt(false, true);
 }
 
 void Exchange::enter(Phase phase, Duration time) {
@@ -688,7 +692,7 @@ void Exchange::fail(Failure failure, std::string_view detail, Duration retry_aft
     const Problem problem = problem_for(failure);
     context_.flags |= problem.flags;
     upstream_done_ = true;
-    failed_ = true;
+    timed_out_ = problem.status == 504 && failure != Failure::kDeadlinePassed;
     if (response_started()) {
         abort_response();  // the client must see that it is cut
         return;
@@ -743,7 +747,7 @@ const PolicyCells* Exchange::policy_cells() const {
 void Exchange::end_policies() {
     filters::Outcome outcome;
     outcome.now = worker_.loop().now();
-    outcome.failed = failed_;
+    outcome.timed_out = timed_out_;
     if (winner_ != nullptr) outcome.latency = upstream_time_;
     worker_.chain().on_end(context_, outcome);
     if (const auto& limit = context_.policies->concurrency) {
@@ -817,7 +821,7 @@ void Exchange::clear() {
     upstream_time_ = Duration(-1);
     key_hash_ = 0;
     attempts_ = 0;
-    body_kept_ = body_gone_ = upstream_done_ = failed_ = false;
+    body_kept_ = body_gone_ = upstream_done_ = timed_out_ = false;
     recycle();
 }
 
