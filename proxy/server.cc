@@ -100,8 +100,8 @@ std::vector<std::string> Server::start() {
         loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1}, [this](int s) { on_signal(s); });
     for (const auto& [name, address] : bound_)
         log_info("listener {} on {}", name, address.text());
-    log_info("outrider {} serves with {} workers, admin on {}", OUTRIDER_VERSION, workers,
-             admin_->address_text());
+    log_info("outrider {} serves with {} worker{}, admin on {}", OUTRIDER_VERSION, workers,
+             workers == 1 ? "" : "s", admin_->address_text());
     return {};
 }
 
