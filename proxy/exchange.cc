@@ -244,7 +244,13 @@ void Exchange::arm_hedge() {
     const auto& settings = route_->settings->hedge;
     if (!settings || attempts_ != 1 || !safe_to_repeat() || request().upgrade) return;
     const policy::HedgeLimits limits{settings->after, settings->percentile, settings->fallback};
-    enter(Phase::kHedging, policy::hedge_after(limits, context_.policies->latency, worker_.loop().now()));
+    const Instant now = worker_.loop().now();
+    const Duration wait = policy::hedge_after(limits, context_.policies->latency, now);
+    route_->hedge->wait_us[worker_.index()].set(wait / std::chrono::microseconds(1));
+    route_->hedge->fallback[worker_.index()].set(limits.percentile > 0 &&
+                                                 context_.policies->latency.samples(now) <
+                                                     policy::LatencyWindow::kSamplesMin);
+    enter(Phase::kHedging, wait);
 }
 
 // The first attempt is late: a second one beside it. Only with the whole request in hand, and within the budget.
