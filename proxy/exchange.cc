@@ -117,7 +117,7 @@ void Exchange::choose_cluster() {
     if (const auto& key = cluster_->settings().hash_key)
         key_hash_ = request_hash(*key, request(), context_.peer_ip);
     const config::RouteSettings& settings = *route_->settings;
-    if ((settings.retry || settings.hedge) && safe_to_repeat() && !request().upgrade) body_kept_ = true;
+    if ((settings.retry || settings.hedge) && safe_to_repeat()) body_kept_ = true;
     if (route_->mirror && worker_.random().unit() * 100 < settings.mirror->percent) start_mirror();
     begin_attempt(false);
 }
@@ -136,8 +136,9 @@ void Exchange::start_mirror() {
     }
 }
 
+// An upgrade is not: what a tunnel stands for is not known here.
 bool Exchange::safe_to_repeat() const {
-    return http::is_idempotent(request().method);
+    return http::is_idempotent(request().method) && !request().upgrade;
 }
 
 // ---- attempts ---------------------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ void Exchange::wait_for(Admission why) {
             return;
         }
     }
-    if (!cluster_->wait(*this)) {
+    if (!cluster_->wait(*this, why)) {
         cluster_->cells().overflow_pending->add();
         fail(Failure::kTooManyPending);
         return;
@@ -242,7 +243,7 @@ void Exchange::on_later() {
 
 void Exchange::arm_hedge() {
     const auto& settings = route_->settings->hedge;
-    if (!settings || attempts_ != 1 || !safe_to_repeat() || request().upgrade) return;
+    if (!settings || attempts_ != 1 || !safe_to_repeat()) return;
     const policy::HedgeLimits limits{settings->after, settings->percentile, settings->fallback};
     const Instant now = worker_.loop().now();
     const Duration wait = policy::hedge_after(limits, context_.policies->latency, now);
@@ -300,6 +301,8 @@ void Exchange::attempt_ready(Attempt& attempt) {
     if (!body_.empty()) {
         const std::string_view body = body_;
         write_body_to(upstream, {&body, 1}, false);
+        // More than max_body may have come before the connection stood.
+        if (body_.size() > kept_body_max()) body_kept_ = false;
         if (!body_kept_) {
             body_gone_ = true;
             body_.clear();
@@ -398,9 +401,7 @@ void Exchange::keep_body(std::span<const std::string_view> slices) {
     std::size_t total = body_.size();
     for (const std::string_view s : slices)
         total += s.size();
-    const auto& retry = route_->settings->retry;
-    const std::size_t max = (retry ? *retry : config::RetrySettings{}).max_body.value;
-    if (total > max || winner_ != nullptr) {
+    if (total > kept_body_max() || winner_ != nullptr) {
         body_kept_ = false;
         body_gone_ = true;
         std::string().swap(body_);
@@ -408,6 +409,11 @@ void Exchange::keep_body(std::span<const std::string_view> slices) {
     }
     for (const std::string_view s : slices)
         body_.append(s);
+}
+
+std::size_t Exchange::kept_body_max() const {
+    const auto& retry = route_->settings->retry;
+    return (retry ? *retry : config::RetrySettings{}).max_body.value;
 }
 
 // `stable`: the slices outlive the current event.
@@ -563,8 +569,7 @@ bool Exchange::may_try_again(const http::ClientFailure& failure) const {
     // A kept connection that the upstream closed while the request was under way: the one case in which a request is
     // repeated without being asked, once, and only when repeating is harmless (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
     return failure.error == http::ClientError::kReset && failure.reused && attempts_ == 1 &&
-           http::is_idempotent(request().method) && request().framing == http::Framing::kNone &&
-           !request().upgrade && !response_started();
+           safe_to_repeat() && request().framing == http::Framing::kNone && !response_started();
 }
 
 // An answer that the route wants repeated. False: it is to be passed on.

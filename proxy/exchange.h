@@ -100,6 +100,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::string_view endpoint_id_for_host() const;
     void write_body_to(PooledConnection& upstream, std::span<const std::string_view> slices, bool stable);
     void keep_body(std::span<const std::string_view> slices);
+    std::size_t kept_body_max() const;
     void finish_request_to(PooledConnection& upstream);
     void forward_informational(http::ResponseHead& head);
     void open_tunnel(Attempt& attempt, http::ResponseHead& head);
