@@ -1,6 +1,8 @@
 // What a proxy must or may say of itself and of the client: Via (RFC 9110 section 7.6.3), X-Forwarded-*, Host, Date.
 //
-// From an untrusted side X-Forwarded-* and Outrider-* are dropped, so that the application can believe what it reads.
+// From an untrusted side X-Forwarded-*, Forwarded, X-Real-IP and Outrider-* are dropped, so that the application can believe what
+// it reads.
+#include <algorithm>
 #include <ctime>
 
 #include "base/bytes.h"
@@ -37,7 +39,7 @@ constexpr unsigned kPassesMax = 8;
 
 class Forwarding final : public Filter {
     Verdict on_request(Context& c) const override {
-        std::string_view forwarded_for;
+        std::size_t forwarded_for = 0;  // bytes of the lines that stay, with separators
         bool has_proto = false;
         bool has_host = false;
         unsigned passes = 0;
@@ -51,9 +53,8 @@ class Forwarding final : public Filter {
                     break;
                 case http::FieldId::kXForwardedFor:
                     if (c.listener->trust_forwarded && !f.dropped) {
-                        const std::string_view value = c.request->value(f);
-                        forwarded_for =
-                            forwarded_for.empty() ? value : c.arena->join({forwarded_for, ", ", value});
+                        forwarded_for += c.request->value(f).size() + 2;
+                        break;  // joined below
                     }
                     f.dropped = true;
                     break;
@@ -67,13 +68,13 @@ class Forwarding final : public Filter {
                     has_host |= keep_if_trusted(c, f);
                     break;
                 default:
+                    if (!c.listener->trust_forwarded && imitates(c.request->name(f))) f.dropped = true;
                     break;
             }
         }
         if (passes >= kPassesMax) return Refuse{Refusal::kLoop, 0, {}};
-        c.request_fields.add("X-Forwarded-For", forwarded_for.empty()
-                                                    ? c.peer_ip
-                                                    : c.arena->join({forwarded_for, ", ", c.peer_ip}));
+        c.request_fields.add("X-Forwarded-For",
+                             forwarded_for == 0 ? c.peer_ip : joined_forwarded_for(c, forwarded_for));
         if (!has_proto) c.request_fields.add("X-Forwarded-Proto", "http");
         if (!has_host && !c.request->authority().empty()) {
             c.request_fields.add("X-Forwarded-Host", c.request->authority());
@@ -81,7 +82,61 @@ class Forwarding final : public Filter {
         c.request_fields.add("Via", via(c, c.request->version_minor));
         c.authority = c.request->authority();
         c.target = c.request->path_and_query();
+        const http::Method method = c.request->method;
+        if (method != http::Method::kOptions && method != http::Method::kTrace) return Continue{};
+        // RFC 9112 section 3.2.4: of "http://host" without a path the last proxy makes "*".
+        if (method == http::Method::kOptions && c.request->absolute_form && c.request->path_total == 0)
+            c.target = "*";
+        return max_forwards(c);
+    }
+
+    // RFC 9110 section 7.6.2: who finds 0 answers as if it were the last, everybody else counts down.
+    static Verdict max_forwards(Context& c) {
+        http::FieldRef* field = c.request->find("Max-Forwards");
+        if (field == nullptr) return Continue{};
+        const std::string_view value = c.request->value(*field);
+        std::uint64_t left = 0;
+        for (const char digit : value) {
+            if (!ascii_digit(digit) || left > 1'000'000) return Continue{};  // not a number we would count
+            left = left * 10 + static_cast<std::uint64_t>(digit - '0');
+        }
+        if (left == 0) {
+            // TRACE would show the caller the fields that others added to its request.
+            return LocalResponse{c.request->method == http::Method::kOptions ? 204 : 501, {}, {}, {}};
+        }
+        field->dropped = true;
+        c.request_fields.add("Max-Forwards", c.arena->join({std::to_string(left - 1)}));
         return Continue{};
+    }
+
+    // Every line that stays and the peer, as one list.
+    static std::string_view joined_forwarded_for(Context& c, std::size_t bytes) {
+        char* const text = c.arena->take(bytes + c.peer_ip.size());
+        char* at = text;
+        for (http::FieldRef& f : c.request->all()) {
+            if (f.id != http::FieldId::kXForwardedFor || f.dropped) continue;
+            const std::string_view value = c.request->value(f);
+            at = std::copy(value.begin(), value.end(), at);
+            *at++ = ',';
+            *at++ = ' ';
+            f.dropped = true;
+        }
+        at = std::copy(c.peer_ip.begin(), c.peer_ip.end(), at);
+        return {text, static_cast<std::size_t>(at - text)};
+    }
+
+    // Names that applications believe as they believe ours, also those that CGI and its kin make the same by turning '-' into '_'.
+    static bool imitates(std::string_view name) {
+        const auto begins = [name](std::string_view with) {
+            if (name.size() < with.size()) return false;
+            for (std::size_t i = 0; i < with.size(); ++i) {
+                if (ascii_lower(name[i] == '_' ? '-' : name[i]) != with[i]) return false;
+            }
+            return true;
+        };
+        const auto is = [&](std::string_view other) { return name.size() == other.size() && begins(other); };
+        return begins("x-forwarded-") || begins("outrider-") || is("x-real-ip") || is("forwarded") ||
+               is("x-request-id");
     }
 
     // How often a Via list (RFC 9110 section 7.6.3) says that the message was received by `name`.

@@ -13,6 +13,9 @@ namespace outrider::proxy {
 
 namespace {
 
+// Of a copy whose route has no timeout.
+constexpr Duration kMirrorTime = std::chrono::minutes(5);
+
 // Bytes of a body that wait for the upstream's connection; then the client is paused.
 constexpr std::size_t kHeldBodyKept = 4096;
 
@@ -138,7 +141,8 @@ void Exchange::start_mirror() {
     head.resize(writer.size());
     mirror_ =
         Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
-                      request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
+                      request().method == http::Method::kHead, request().framing == http::Framing::kChunked,
+                      context_.time_left.value_or(kMirrorTime));
     if (mirror_ == nullptr) return;
     if (!body_.empty()) {  // came while a filter made the exchange wait
         const std::string_view body = body_;

@@ -24,7 +24,7 @@ Mirror::~Mirror() {
 }
 
 Mirror* Mirror::start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash,
-                      std::string head, bool head_method, bool chunked) {
+                      std::string head, bool head_method, bool chunked, Duration time) {
     Ref<Endpoint> endpoint;
     if (mirrors.full() || cluster->admit(hash, nullptr, endpoint) != Admission::kYes) {  // no copy waits
         cluster->cells().canceled->add();
@@ -38,6 +38,7 @@ Mirror* Mirror::start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::
     options.read_timeout = cluster->settings().read_timeout;
     connection.bind(*mirror, options);
     cluster->begin(*endpoint);
+    connection.loop().schedule(*mirror, time);
     mirror->write(head);
     return mirror;
 }
@@ -107,6 +108,14 @@ void Mirror::on_connected() {
         std::string().swap(held_);
     }
     if (complete_) upstream_->request_finished();
+}
+
+// A shadow that never ends its answer would hold a connection, and in the end all of them.
+void Mirror::on_timeout(Instant) {
+    if (upstream_ == nullptr) return;
+    const uv::Loop::Event event(upstream_->loop());
+    give_up();
+    if (!owned_) delete this;
 }
 
 void Mirror::over() {

@@ -28,14 +28,14 @@ class Mirrors {
 };
 
 // Lives on its own after finish(): the client's exchange may end long before.
-class Mirror final : private http::ClientHandler {
+class Mirror final : private http::ClientHandler, private Timer {
   public:
     // What the shadow does not take at once is held up to this; a shadow that is further behind is given up.
     static constexpr std::size_t kHeldMax = 64 * 1024;
 
-    // Starts sending; null when the cluster has no endpoint or `mirrors` are full. The caller owns it until finish() or drop().
+    // Starts sending, for at most `time`; null when the cluster has no endpoint or `mirrors` are full. The caller owns it until finish() or drop().
     static Mirror* start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash,
-                         std::string head, bool head_method, bool chunked);
+                         std::string head, bool head_method, bool chunked, Duration time);
     void body(std::span<const std::string_view> slices);
     // The request is complete: the mirror deletes itself when the shadow has answered or failed.
     void finish();
@@ -52,6 +52,7 @@ class Mirror final : private http::ClientHandler {
     void on_response_body(std::span<const std::string_view>) override {}
     void on_response_end(std::span<const http::Field>) override;
     void on_failed(const http::ClientFailure&) override;
+    void on_timeout(Instant now) override;
 
     void write(std::string_view data);
     void give_up();

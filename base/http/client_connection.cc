@@ -1,11 +1,14 @@
 #include "base/http/client_connection.h"
 
 #include "base/check.h"
+#include "base/http/head_writer.h"
 
 namespace outrider::http {
 
 namespace {
-constexpr std::uint8_t kInformationalMax = 16;            // 1xx responses before the final one
+constexpr std::uint8_t kInformationalMax = 16;  // 1xx responses before the final one
+constexpr std::size_t kInformationalBytesMax =
+    64 * 1024;  // all of one exchange: they are passed on without back-pressure
 constexpr Duration kLastWords = std::chrono::seconds(1);  // for the answer of an upstream that takes no more
 }  // namespace
 
@@ -33,6 +36,7 @@ void ClientConnection::bind(ClientHandler& handler, const RequestOptions& option
     read_timeout_ = options.read_timeout;
     request_begun_ = request_finished_ = response_begun_ = tunnel_ = false;
     informational_ = 0;
+    informational_bytes_ = 0;
     parser_.reset(head_);
     if (connected_ && paused_) resume_response();
     if (connected_) loop().cancel(*this);
@@ -156,10 +160,16 @@ bool ClientConnection::on_head() {
             return false;
         }
         tunnel_ = response_begun_ = true;
+        keep_alive();
         loop().cancel(*this);
     } else if (head.status < 200) {
         if (++informational_ > kInformationalMax) {
             fail(ClientError::kProtocol, "too many informational responses");
+            return false;
+        }
+        informational_bytes_ += HeadWriter::bound(head);
+        if (informational_bytes_ > kInformationalBytesMax) {
+            fail(ClientError::kProtocol, "informational responses are too large");
             return false;
         }
     } else {

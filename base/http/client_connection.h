@@ -138,6 +138,7 @@ class ClientConnection : public uv::TcpStream, private Timer {
     Instant since_{};
     std::uint64_t bound_turn_ = 0;
     std::uint32_t uses_ = 0;
+    std::size_t informational_bytes_ = 0;
     std::uint8_t informational_ = 0;
     bool connected_ = false;
     bool refused_ = false;  // by our own kernel, at once

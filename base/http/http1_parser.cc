@@ -500,6 +500,14 @@ std::vector<Field> Http1Parser::trailers() const {
             default:
                 continue;
         }
+        const auto begins = [name](std::string_view with) {
+            return iequals(name.substr(0, with.size()), with);
+        };
+        if (begins("if-") || begins("proxy-") || begins("x-forwarded-") || begins("accept") ||
+            iequals(name, "forwarded") || iequals(name, "x-real-ip") || iequals(name, "range") ||
+            iequals(name, "http2-settings")) {
+            continue;
+        }
         if (iequals(name, "authorization") || iequals(name, "set-cookie") ||
             iequals(name, "content-encoding") || iequals(name, "content-range") ||
             iequals(name, "cache-control") || iequals(name, "max-forwards")) {
@@ -644,6 +652,14 @@ void Http1Parser::read_connection(Head& head, const FieldFacts& facts) {
     }
     head.keep_alive = !close && (head.version_minor == 1 || keep_alive);
     head.upgrade = upgrade && facts.upgrade != nullptr && head.version_minor == 1;
+    if (!head.upgrade) return;
+    // RFC 9113 section 3.1 made the upgrade to h2c obsolete; it would lead past every route, as no reader of the tunnel knows.
+    for (const FieldRef& f : head.all()) {
+        if (f.id != FieldId::kUpgrade) continue;
+        for_each_list_element(head.value(f), [&](std::string_view token) {
+            if (iequals(token.substr(0, 2), "h2")) head.upgrade = false;
+        });
+    }
 }
 
 bool Http1Parser::finish_request_head() {

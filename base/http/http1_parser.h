@@ -85,6 +85,8 @@ class Http1Parser {
     const char* error_reason() const { return reason_; }
 
     bool idle() const { return state_ == State::kStart && leading_crlf_ == 0; }
+    // Nothing but empty lines, which may stand before a request (RFC 9112 section 2.2).
+    bool blank() const { return state_ == State::kStart; }
     bool in_head() const { return state_ == State::kStart || state_ == State::kHead; }
 
   private:

@@ -16,6 +16,9 @@ constexpr std::size_t kPendingMax = 64 * 1024;
 constexpr std::uint64_t kUnsentWatch =
     16 * 1024;  // below it the kernel holds too little to be worth an attack
 
+// What may wait for its turn before no further request of the connection is begun.
+constexpr std::size_t kHeldMax = 64 * 1024;
+
 std::uint64_t bytes_in(Duration window, std::uint64_t rate) {
     return rate * static_cast<std::uint64_t>(millis_of(window)) / 1000;
 }
@@ -99,7 +102,7 @@ void ServerConnection::process(std::string_view input) {
 bool ServerConnection::handle_step(const Step& step) {
     switch (step.kind) {
         case Step::Kind::kNeedMore:
-            if (parser_.in_head() && !parser_.idle() && !head_begun_) {
+            if (parser_.in_head() && !parser_.blank() && !head_begun_) {
                 head_begun_ = true;
                 phase_began_ = loop().now();
             }
@@ -112,6 +115,7 @@ bool ServerConnection::handle_step(const Step& step) {
             if (back_ == nullptr || !receiving_) return true;
             back_->request_bytes_ += step.consumed;
             body_received_ += step.consumed;
+            awaits_continue_ = false;
             progress_at_ = loop().now();
             back_->on_request_body(parser_.body());
             return true;
@@ -146,6 +150,7 @@ void ServerConnection::begin_exchange() {
     exchange->keep_alive_ = exchange->request_.keep_alive;
     exchange->request_complete_ = exchange->request_.framing == Framing::kNone;
     receiving_ = !exchange->request_complete_;
+    awaits_continue_ = receiving_ && exchange->request_.expects_continue;
     body_paused_ = false;
     window_open_ = false;
     if (front_ == nullptr) {
@@ -167,11 +172,22 @@ void ServerConnection::begin_exchange() {
 bool ServerConnection::may_start(const ServerExchange& exchange) const {
     if (&exchange == front_) return true;
     // In parallel only while everything outstanding is safe (RFC 9112 section 9.3.2), and never beside an upgrade.
+    std::size_t held = 0;
     for (const ServerExchange* other = front_; other != nullptr; other = other->next_) {
+        held += other->held_.size();
+        if (held > kHeldMax) return false;
         if (!is_safe(other->request_.method) || other->request_.upgrade) return false;
         if (!other->keep_alive_ && other != &exchange) return false;
     }
     return true;
+}
+
+// From here on the client owes the body that it held back.
+void ServerConnection::continue_sent(const ServerExchange& exchange) {
+    if (&exchange != back_ || !awaits_continue_) return;
+    awaits_continue_ = false;
+    window_open_ = false;
+    arm();
 }
 
 void ServerConnection::start_waiting() {
@@ -250,6 +266,7 @@ void ServerConnection::reject(int status, const char* reason) {
 
 void ServerConnection::enter_tunnel() {
     tunnel_ = true;
+    keep_alive();
     receiving_ = false;
     body_paused_ = false;
     failed_ = false;

@@ -217,6 +217,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     void update_reading();
     void pause_body(ServerExchange& exchange);
     void resume_body(ServerExchange& exchange);
+    void continue_sent(const ServerExchange& exchange);
     void enter_tunnel();
     void tunnel_input_ended();
 
@@ -238,7 +239,9 @@ class ServerConnection final : public uv::TcpStream, private Timer {
         return window_later_ ? limits_.rate_window * 3 / 5 : limits_.rate_window;
     }
     std::uint64_t progress() const;
-    bool owes_body() const { return receiving_ && !waiting_start_ && !body_paused_ && !tunnel_; }
+    bool owes_body() const {
+        return receiving_ && !waiting_start_ && !body_paused_ && !tunnel_ && !awaits_continue_;
+    }
     bool client_owes_reading() const;
     Instant next_deadline();
 
@@ -267,6 +270,8 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     bool receiving_ : 1 = false;   // the back exchange's body is still coming
     bool head_begun_ : 1 = false;  // something of a head has come
     bool tunnel_ : 1 = false;
+    bool awaits_continue_ : 1 =
+        false;  // the client sends its body when it is told to (RFC 9110 section 10.1.1)
     bool window_open_ : 1 = false;
     bool window_later_ : 1 = false;  // not the first since it was opened
     bool input_left_ : 1 = false;    // behind the step that is being handled

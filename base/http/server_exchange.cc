@@ -44,6 +44,7 @@ void ServerExchange::write_text(std::string_view text) {
 }
 
 void ServerExchange::begin_informational(HeadWriter& head, int status, std::string_view reason) {
+    if (status == 100) connection_->continue_sent(*this);
     head.text("HTTP/1.1 ");
     head.number(static_cast<std::uint64_t>(status));
     head.text(" ");

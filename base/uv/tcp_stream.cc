@@ -303,6 +303,10 @@ void TcpStream::deliver_notices() {
     }
 }
 
+void TcpStream::keep_alive() {
+    if (open_ && !closing_) uv_tcp_keepalive(&tcp_, 1, 60);
+}
+
 void TcpStream::shutdown_write() {
     if (closing_ || shutdown_wanted_ || !open_) return;
     if (loop_.batch_.owner == this) loop_.flush_batch();

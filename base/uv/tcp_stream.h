@@ -76,6 +76,10 @@ class TcpStream {
     std::size_t unsent() const;
     std::uint64_t bytes_written() const { return bytes_written_; }
 
+    // Asks a silent peer after a minute whether it is still there, so that one that vanished is heard of. For what may be silent
+    // for long on purpose.
+    void keep_alive();
+
     // Sends what is batched and queued, then FIN. Reading goes on.
     void shutdown_write();
 
