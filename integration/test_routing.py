@@ -373,13 +373,14 @@ def test_least_request_avoids_a_slow_endpoint():
 
     with apps("b", "c") as (b, c), app(script=slow) as one:
         with Sidecar(route(cluster="app") + cluster("app", one.port, b.port, c.port)) as sidecar:
-            with Load(sidecar.port, clients=8, check=lambda answer, *_: answer.status == 200) as load:
+            # Enough clients that exploration (one pick in 64 is not compared) cannot hang them all within these answers.
+            with Load(sidecar.port, clients=24, check=lambda answer, *_: answer.status == 200) as load:
                 load.wait_for_answers(300)
                 held = len(one.heads)
                 gate.set()
             load.verdict()
-            # Whatever hangs there counts as load: two choices find the other two ever after.
-            assert held <= 8, held
+            # A third of the clients at first; whatever hangs there counts as load: two choices find the other two ever after.
+            assert held <= 18, held
 
 
 @pytest.mark.parametrize("balance", ["ring-hash", "maglev"])
