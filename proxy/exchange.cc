@@ -190,7 +190,7 @@ void Exchange::wait_for(Admission why) {
             return;
         }
     }
-    if (!cluster_->wait(*this)) {
+    if (!cluster_->wait(*this, why)) {
         cluster_->cells().overflow_pending->add();
         fail(Failure::kTooManyPending);
         return;
