@@ -219,6 +219,12 @@ class Waiting:
         client.send(f"{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
         return client
 
+    @staticmethod
+    def answer(client):
+        """Its answer; closed at once, so that nobody lingers for it."""
+        with client:
+            return client.response()
+
 
 __all__ = ["AMPLE", "Gate", "PerTarget", "Subject", "Turns", "Waiting", "calm", "closes", "cluster_of", "echo", "endpoint_of", "endpoints",
            "flags_of", "heads", "line_of", "ports", "resets", "scrape", "silent", "status", "wait_for_state"]

@@ -9,6 +9,7 @@ from resilience import (Subject, calm, cluster_of, echo, endpoint_of, endpoints,
                         wait_for_state)
 from sidecar import Sidecar, ask, cluster, free_port, route, wait_until
 from upstream import ScriptedUpstream
+from wire import Truncated
 
 QUICK = {"path": "/healthz", "interval": "50ms", "timeout": "50ms", "unhealthy_after": 2, "healthy_after": 2}
 
@@ -458,6 +459,26 @@ def test_refused_connections_and_timeouts_count(pair):
         sidecar = ejecting(pair, hangs.port, good.port, timeout="40ms", cluster_keys={"name": "late"})
         assert failures_seen(sidecar, 30) == 3
         assert "within the route's timeout" in endpoint_of(sidecar, hangs.port, "late")["reason"]
+        calm(sidecar)
+
+
+def test_answers_that_break_off_count(pair):
+    """Their heads look well."""
+    def breaks_off(exchange):
+        exchange.read_body()
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        exchange.connection.close()
+
+    with endpoints(breaks_off, echo) as (bad, good):
+        sidecar = ejecting(pair, bad.port, good.port)
+        cut = 0
+        for number in range(40):
+            try:
+                assert sidecar.get(f"/{number}").status == 200
+            except Truncated:
+                cut += 1
+        assert cut == 3
+        assert "answer broke off" in endpoint_of(sidecar, bad.port)["reason"]
         calm(sidecar)
 
 

@@ -1,4 +1,5 @@
 """Hedges: a second attempt beside a slow first one, for whom, when, and what becomes of the one that loses."""
+import socket
 import time
 
 import pytest
@@ -165,6 +166,21 @@ def test_a_body_above_max_body_is_not_hedged(serve, subject):
         sidecar = serve(*ports(group), timeout="400ms", retry={"max_body": "1KiB", "budget": BUDGET})
         assert sidecar.get("/too-large", method="PUT", body=b"x" * 5000).status == 504
         gate.open()
+        assert hedges(subject) == (0, 0)
+
+
+def test_a_body_above_max_body_while_the_first_connects(serve, subject):
+    """The whole body waits for a connection that takes its time; the other attempt must not take it away."""
+    with socket.socket() as full, socket.socket() as filler, endpoints(echo) as (quick,):
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        filler.connect(("127.0.0.1", port))
+        body = b"x" * 20_000
+        sidecar = serve(port, quick.port, after="20ms", retry={**AMPLE, "max_body": "1KiB", "on": ["connect"]},
+                        cluster_keys={"connect_timeout": "150ms"})
+        for _ in range(4):
+            assert sidecar.get(method="PUT", body=body).body == body, "nothing had left: sent again after the connect_timeout"
         assert hedges(subject) == (0, 0)
 
 

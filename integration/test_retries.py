@@ -67,7 +67,8 @@ def test_a_refused_connection_is_repeated_at_once(serve, subject):
         assert subject.counted("outrider_upstream_attempts_total", outcome="success") == 8
 
 
-@pytest.mark.parametrize("code, on", [(500, ["5xx"]), (501, ["5xx"]), (599, ["5xx"]), (429, ["429"]), (500, ["500"]), (408, ["408", "reset"])])
+@pytest.mark.parametrize("code, on", [(500, ["5xx"]), (501, ["5xx"]), (599, ["5xx"]), (429, ["429"]), (500, ["500"]),
+                                      (408, ["408", "reset"])])
 def test_listed_statuses(serve, code, on):
     turns = Turns(status(code), echo)
     with endpoints(turns, turns) as (a, b):
@@ -466,7 +467,8 @@ def test_informational_answers_of_both_attempts_are_passed_on(serve):
 # ---- once the response has begun -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"])
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+                                  b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"])
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_response_that_breaks_off_cuts_the_client(serve, subject, head, how):
     def breaks(exchange):

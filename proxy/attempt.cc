@@ -56,7 +56,7 @@ void Attempt::start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endp
     uv::Loop& loop = exchange_.worker_.loop();
     began_ = loop.now();
     latency_ = Duration(-1);
-    head_sent_ = false;
+    head_sent_ = good_head_ = false;
     upstream_ = &cluster_->connection(endpoint_, options.fresh);
     cluster_->begin(*endpoint_);
     per_try_timeout_ = options.per_try_timeout;
@@ -70,6 +70,7 @@ void Attempt::end(Counter* outcome, bool failed) {
     uv::Loop& loop = exchange_.worker_.loop();
     loop.cancel(*this);
     outcome->add();
+    if (good_head_ && !failed) cluster_->judge_success(*endpoint_);
     cluster_->end(*endpoint_, failed ? Duration(-1) : latency_, loop.now(), failed);
 }
 
@@ -91,9 +92,8 @@ void Attempt::give_up(Counter* outcome, bool failed) {
 void Attempt::judge_status(int status) {
     exchange_.worker_.loop().cancel(*this);
     latency_ = exchange_.worker_.loop().now() - began_;
-    if (status < 500) {
-        cluster_->judge_success(*endpoint_);
-    } else {
+    good_head_ = status < 500;
+    if (!good_head_) {
         cluster_->judge_failure(*endpoint_, "status " + std::to_string(status),
                                 exchange_.worker_.loop().wall());
     }

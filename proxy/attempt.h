@@ -41,7 +41,8 @@ class Attempt final : private http::ClientHandler, private Timer {
     void succeeded();
     // Lets go of an attempt that runs. `outcome`: what it counts as.
     void give_up(Counter* outcome, bool failed);
-    // The answer's status, as the endpoint's health sees it. Once, with its head.
+    // The answer's status, as the endpoint's health sees it. Once, with its head. A good one counts when the attempt ends:
+    // the answer may still break off.
     void judge_status(int status);
     // For the pool of exchanges.
     void clear();
@@ -66,6 +67,7 @@ class Attempt final : private http::ClientHandler, private Timer {
     Duration per_try_timeout_{};
     Duration latency_{-1};  // until the response's head
     bool head_sent_ = false;
+    bool good_head_ = false;
 };
 
 }  // namespace outrider::proxy

@@ -275,6 +275,8 @@ void Exchange::arm_hedge() {
 // The first attempt is late: a second one beside it. Only with the whole request in hand, and within the budget.
 void Exchange::hedge() {
     if (!first_.active() || winner_ != nullptr || !request_complete() || body_gone_) return;
+    // It has all come while the first attempt is connecting, and can be sent once only.
+    if (body_.size() > kept_body_max()) return;
     Ref<Endpoint> endpoint;
     if (cluster_->admit(key_hash_, endpoint_.get(), endpoint) != Admission::kYes) return;
     if (!context_.policies->budget.try_retry(worker_.loop().now())) {
