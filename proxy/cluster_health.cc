@@ -120,8 +120,10 @@ void ClusterHealth::eject(EndpointHealth& endpoint, std::uint32_t streak, std::s
         }
         endpoint.bits_.fetch_or(EndpointHealth::kEjected, std::memory_order_relaxed);
         endpoint.probation_.store(false, std::memory_order_relaxed);
+        // A single one is enough right after a return, and with consecutive_failures = 1.
         endpoint.ejected_reason_ =
-            std::to_string(streak) + " failures in a row, the last: " + std::string(reason);
+            streak == 1 ? "a failure: " : std::to_string(streak) + " failures in a row, the last: ";
+        endpoint.ejected_reason_ += reason;
         endpoint.ejected_since_ = wall;
         ejections_.fetch_add(1, std::memory_order_relaxed);
         log_warning("cluster {}: {} is ejected: {}", name_, endpoint.id_, endpoint.ejected_reason_);

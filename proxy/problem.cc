@@ -18,8 +18,9 @@ Problem problem_for(Failure failure) {
         case Failure::kConnectMethod:
             return {501, "http_request_error", "CONNECT is not served here.", Flag::kDPE};
         case Failure::kNoEndpoint:
-            return {503, "destination_unavailable", "The cluster has no endpoint to send this to.", Flag::kUH,
-                    true};
+            return {503, "destination_unavailable",
+                    "The cluster has no usable endpoint: none is known, or all are unhealthy or ejected.",
+                    Flag::kUH, true};
         case Failure::kConnectRefused:
             return {502, "connection_refused", "The upstream refused the connection.", Flag::kUF};
         case Failure::kConnectTimeout:
@@ -35,7 +36,8 @@ Problem problem_for(Failure failure) {
         case Failure::kUpstreamTimeout:
             return {504, "connection_read_timeout", "The upstream did not answer in time.", Flag::kUT};
         case Failure::kRouteTimeout:
-            return {504, "http_response_timeout", "The exchange did not end within the route's timeout.",
+            return {504, "http_response_timeout",
+                    "The exchange did not end within the route's timeout or the caller's deadline.",
                     Flag::kUT};
         case Failure::kTooManyConnections:
             return {503, "connection_limit_reached", "Too many connections.", Flag::kOM, true};
@@ -48,8 +50,8 @@ Problem problem_for(Failure failure) {
         case Failure::kRateLimited:
             return {429, "http_request_denied", "The rate limit of this route is exceeded.", Flag::kRL, true};
         case Failure::kShed:
-            return {503, "connection_limit_reached", "The upstream is as busy as it should be: shed.",
-                    Flag::kUO, true};
+            return {503, "connection_limit_reached",
+                    "The route's adaptive limit of requests in flight is reached.", Flag::kUO, true};
         case Failure::kFaultInjected:
             return {503, "http_request_denied", "A fault that the configuration injects.", Flag::kFI};
         case Failure::kDeadlinePassed:
