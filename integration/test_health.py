@@ -438,7 +438,7 @@ def test_out_after_exactly_so_many_failures(pair, failures, script):
         assert len(bad.heads) == failures
         one = endpoint_of(sidecar, bad.port)
         assert (one["state"], one["ejections"], one["failures"]) == ("ejected", 1, 0 if script is not resets else failures), one
-        assert one["reason"].startswith(f"{failures} failures in a row, the last: "), one
+        assert one["reason"].startswith("a failure: " if failures == 1 else f"{failures} failures in a row, the last: "), one
         assert ("status 500" if script is not resets else "connection closed before the answer") in one["reason"]
         assert one["since"]
         metrics = scrape(sidecar)
