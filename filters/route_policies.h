@@ -15,8 +15,9 @@ namespace outrider::filters {
 
 struct RoutePolicies final : RefCounted {
     policy::RetryBudget budget{0, 0};  // of the first configure() on
-    policy::LatencyWindow latency;  // of whole exchanges until the answer's head, for percentile hedges
+    policy::LatencyWindow latency;     // of whole exchanges until the answer's head, for percentile hedges
     std::optional<policy::ConcurrencyLimit> concurrency;
+    bool limited = false;  // by `concurrency`
 
     // What holds for the whole process is shared out equally.
     // `seed`: the same in every worker, another one in each process (policy::ConcurrencyLimit says why).
@@ -29,10 +30,9 @@ struct RoutePolicies final : RefCounted {
             budget = policy::RetryBudget(retry.budget_ratio, per_second);  // begins with its tokens
             configured_ = true;
         }
-        if (!route.concurrency) {
-            concurrency.reset();
-            return;
-        }
+        // Once made it stays, since requests under way hold places in it.
+        limited = route.concurrency.has_value();
+        if (!limited) return;
         const double share = 1.0 / workers;
         const policy::ConcurrencyLimits limits{std::max(1.0, route.concurrency->min * share),
                                                std::max(1.0, route.concurrency->max * share)};

@@ -76,6 +76,7 @@ void Exchange::prepare_context() {
 }
 
 void Exchange::on_request() {
+    began_ = worker_.loop().now();
     prepare_context();
     worker_.chain().identify(context_);
     if (request().method == http::Method::kConnect) {
@@ -97,6 +98,7 @@ void Exchange::on_request() {
 void Exchange::run_filters() {
     context_.now = worker_.loop().now();
     const filters::Verdict verdict = worker_.chain().on_request(context_);
+    if (context_.under_concurrency_limit) show_concurrency();
     if (const auto* local = std::get_if<filters::LocalResponse>(&verdict)) {
         answer_locally(*local);
     } else if (const auto* pause = std::get_if<filters::Pause>(&verdict)) {
@@ -106,7 +108,14 @@ void Exchange::run_filters() {
         refuse(*refusal);
     } else {
         // From the request's head on, so that a pause counts too.
-        if (context_.time_left) worker_.loop().schedule(*this, time_left());
+        if (context_.time_left) {
+            const Duration left = time_left();
+            if (left <= Duration(0)) {
+                fail(Failure::kRouteTimeout);
+                return;
+            }
+            worker_.loop().schedule(*this, left);
+        }
         choose_cluster();
     }
 }
@@ -130,7 +139,12 @@ void Exchange::start_mirror() {
     mirror_ =
         Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
                       request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
-    if (mirror_ != nullptr && request_complete()) {
+    if (mirror_ == nullptr) return;
+    if (!body_.empty()) {  // came while a filter made the exchange wait
+        const std::string_view body = body_;
+        mirror_->body({&body, 1});
+    }
+    if (request_complete()) {
         mirror_->finish();
         mirror_ = nullptr;
     }
@@ -245,7 +259,13 @@ void Exchange::arm_hedge() {
     const auto& settings = route_->settings->hedge;
     if (!settings || attempts_ != 1 || !safe_to_repeat()) return;
     const policy::HedgeLimits limits{settings->after, settings->percentile, settings->fallback};
-    enter(Phase::kHedging, policy::hedge_after(limits, context_.policies->latency, worker_.loop().now()));
+    const Instant now = worker_.loop().now();
+    const Duration wait = policy::hedge_after(limits, context_.policies->latency, now);
+    route_->hedge->wait_us[worker_.index()].set(wait / std::chrono::microseconds(1));
+    route_->hedge->fallback[worker_.index()].set(limits.percentile > 0 &&
+                                                 context_.policies->latency.samples(now) <
+                                                     policy::LatencyWindow::kSamplesMin);
+    enter(Phase::kHedging, wait);
 }
 
 // The first attempt is late: a second one beside it. Only with the whole request in hand, and within the budget.
@@ -305,7 +325,7 @@ void Exchange::attempt_ready(Attempt& attempt) {
         }
     }
     if (request_complete() && !tunnel()) {
-        finish_request_to(upstream);
+        finish_request_to(attempt);
     } else {
         resume_request();
     }
@@ -317,7 +337,7 @@ std::size_t Exchange::upstream_head_bound() const {
 }
 
 Duration Exchange::time_left() const {
-    return *context_.time_left - (worker_.loop().now() - started_at());
+    return *context_.time_left - (worker_.loop().now() - began_);
 }
 
 // `attempt_time`: per_try_timeout; 0 = none.
@@ -442,10 +462,11 @@ void Exchange::on_request_end(std::span<const http::Field> trailers) {
     for (const http::Field& f : trailers)
         held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
     Attempt* attempt = running();
-    if (attempt != nullptr && attempt->head_sent()) finish_request_to(attempt->stream());
+    if (attempt != nullptr && attempt->head_sent()) finish_request_to(*attempt);
 }
 
-void Exchange::finish_request_to(PooledConnection& upstream) {
+void Exchange::finish_request_to(Attempt& attempt) {
+    PooledConnection& upstream = attempt.stream();
     if (request().framing == http::Framing::kChunked) {
         upstream.write_copy("0\r\n");
         for (const http::Field& f : held_trailers_) {
@@ -457,6 +478,7 @@ void Exchange::finish_request_to(PooledConnection& upstream) {
         upstream.write_copy("\r\n");
     }
     upstream.request_finished();
+    attempt.request_sent();
 }
 
 std::size_t Exchange::request_room() {
@@ -500,6 +522,7 @@ void Exchange::accept(Attempt& attempt, int status) {
     if (&attempt == second_.get()) policy_cells()->hedges_won->add();
     endpoint_ = attempt.endpoint();
     const Instant now = worker_.loop().now();
+    head_at_ = now;
     upstream_time_ = now - attempt.began();
     if (route_->settings->hedge) context_.policies->latency.record(now, now - tried_since_);
     context_.status = status;
@@ -530,6 +553,7 @@ void Exchange::open_tunnel(Attempt& attempt, http::ResponseHead& head) {
                        out.text("Connection: Upgrade\r\n");
                    });
     context_.response = nullptr;
+    if (context_.under_concurrency_limit) end_policies();  // what a tunnel does is no request any more
     start_tunnel();
 }
 
@@ -634,13 +658,21 @@ void Exchange::attempt_failed(Attempt& attempt, const http::ClientFailure& failu
 
 void Exchange::on_timeout(Instant) {
     const uv::Loop::Event event(worker_.loop());
+    if (response_finished()) return;  // it waits behind others of its connection
     for (Attempt* attempt : {&first_, second_.get()}) {
-        if (attempt != nullptr && attempt->active() && winner_ == nullptr)
+        if (attempt != nullptr && attempt->active() && winner_ == nullptr && had_its_time(*attempt))
             cluster_->judge_failure(*attempt->endpoint(), "no answer within the route's timeout",
                                     worker_.loop().wall());
     }
     stop_trying(true);
     fail(Failure::kRouteTimeout);
+}
+
+// That there was no answer says something of the endpoint only when it had the whole request and most of the route's time:
+// not when the client was slow to send, or the caller's deadline or a wait before the attempt left it little.
+bool Exchange::had_its_time(const Attempt& attempt) const {
+    return request_complete() && attempt.head_sent() &&
+           worker_.loop().now() - attempt.began() >= route_->settings->timeout / 2;
 }
 
 void Exchange::on_bad_request(int status, const char* reason) {
@@ -755,12 +787,16 @@ void Exchange::end_policies() {
     filters::Outcome outcome;
     outcome.now = worker_.loop().now();
     outcome.timed_out = timed_out_;
-    if (winner_ != nullptr) outcome.latency = upstream_time_;
+    // From the place taken to the answer's head, or to the end for want of one.
+    if (winner_ != nullptr) outcome.latency = head_at_ - context_.limit_since;
     worker_.chain().on_end(context_, outcome);
-    if (const auto& limit = context_.policies->concurrency) {
-        policy_cells()->concurrency_limit->set(limit->limit());
-        policy_cells()->concurrency_in_flight->set(limit->in_flight());
-    }
+    show_concurrency();
+}
+
+void Exchange::show_concurrency() const {
+    const policy::ConcurrencyLimit& limit = *context_.policies->concurrency;
+    policy_cells()->concurrency_limit->set(limit.limit());
+    policy_cells()->concurrency_in_flight->set(limit.in_flight());
 }
 
 void Exchange::end() {

@@ -204,6 +204,17 @@ void Server::register_metrics() {
 }
 
 void Server::collect_health(Samples& s) const {
+    for (const ListenerEntry& listener : snapshot_->listeners) {
+        for (const RouteEntry& route : listener.routes) {
+            if (!route.hedge) continue;
+            std::int64_t wait = 0;
+            for (const Gauge& worker : route.hedge->wait_us)
+                wait = std::max(wait, worker.value());
+            s.gauge("hedge_wait_seconds", "How long the route waited last before it would have hedged.",
+                    static_cast<double>(wait) / 1e6,
+                    {{"listener", listener.settings->name}, {"route", route.settings->name}});
+        }
+    }
     for (const ClusterEntry& entry : snapshot_->clusters) {
         const std::string& cluster = entry.settings->name;
         for (const EndpointVerdict& verdict : entry.health->verdicts()) {

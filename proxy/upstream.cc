@@ -215,6 +215,9 @@ PooledConnection& WorkerCluster::connection(const Ref<Endpoint>& endpoint, bool 
         unlink(*endpoint, connection);
         return connection;
     }
+    // A fresh one, admitted on the strength of an idle one: that one goes.
+    if (connections_max_ != 0 && open_ >= connections_max_ && endpoint->idle != nullptr)
+        endpoint->idle->abandon();
     auto* connection = new PooledConnection(loop_, *this, limits_, scratch_);
     connection->endpoint = endpoint;
     connection->cluster = Ref<WorkerCluster>(this);

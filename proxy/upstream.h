@@ -146,8 +146,8 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     std::vector<const Gauge*> pending_;
     std::size_t waiting_count_ = 0;
     std::size_t waiting_for_connection_ = 0;  // of them
-    std::uint32_t open_ = 0;             // connections
-    std::uint32_t connections_max_ = 0;  // this worker's share; 0 = no limit
+    std::uint32_t open_ = 0;                  // connections
+    std::uint32_t connections_max_ = 0;       // this worker's share; 0 = no limit
     Waiter* first_waiting_ = nullptr;
     Waiter* last_waiting_ = nullptr;
     bool panic_ = false;  // health is disregarded
