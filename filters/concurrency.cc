@@ -18,8 +18,11 @@ class Concurrency final : public Filter {
         if (!c.under_concurrency_limit) return;
         c.under_concurrency_limit = false;
         if (!c.policies->concurrency) return;  // a reload took the limit away
-        const bool answered = outcome.latency >= Duration(0);
-        c.policies->concurrency->release(outcome.now, outcome.latency, answered, outcome.failed);
+        using Release = policy::ConcurrencyLimit::Outcome;
+        const Release how = outcome.timed_out                ? Release::kDropped
+                            : outcome.latency >= Duration(0) ? Release::kSample
+                                                             : Release::kIgnored;
+        c.policies->concurrency->release(outcome.now, outcome.latency, how);
     }
 };
 

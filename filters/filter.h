@@ -91,7 +91,7 @@ struct Pause {
     Duration time{};
 };
 // A response in outrider's usual form of an error. What it says is proxy/problem.h's.
-enum class Refusal : std::uint8_t { kRateLimited, kShed, kFault, kDeadlinePassed };
+enum class Refusal : std::uint8_t { kRateLimited, kShed, kFault, kDeadlinePassed, kLoop };
 struct Refuse {
     Refusal why{};
     int status = 0;          // kFault only
@@ -102,8 +102,8 @@ using Verdict = std::variant<Continue, LocalResponse, Pause, Refuse>;
 // How an exchange went, for filters that keep count.
 struct Outcome {
     Instant now{};
-    Duration latency{-1};  // from the first attempt's begin to the answer's head; negative: there was none
-    bool failed = false;   // no answer for want of time or of a working upstream
+    Duration latency{-1};    // from the first attempt's begin to the answer's head; negative: there was none
+    bool timed_out = false;  // no answer, or no whole one, for want of time
 };
 
 class Filter {

@@ -31,11 +31,16 @@ std::string_view http_date(std::int64_t unix_seconds) {
     return {text, 29};
 }
 
+// A request may pass one sidecar more than once on purpose (out through one listener, in through another); that it comes back
+// this often is a route that leads to itself.
+constexpr unsigned kPassesMax = 8;
+
 class Forwarding final : public Filter {
     Verdict on_request(Context& c) const override {
         std::string_view forwarded_for;
         bool has_proto = false;
         bool has_host = false;
+        unsigned passes = 0;
         for (http::FieldRef& f : c.request->all()) {
             switch (f.id) {
                 case http::FieldId::kHost:
@@ -55,6 +60,9 @@ class Forwarding final : public Filter {
                 case http::FieldId::kXForwardedProto:
                     has_proto |= keep_if_trusted(c, f);
                     break;
+                case http::FieldId::kVia:
+                    passes += times_named(c.request->value(f), c.node->name);
+                    break;
                 case http::FieldId::kXForwardedHost:
                     has_host |= keep_if_trusted(c, f);
                     break;
@@ -62,6 +70,7 @@ class Forwarding final : public Filter {
                     break;
             }
         }
+        if (passes >= kPassesMax) return Refuse{Refusal::kLoop, 0, {}};
         c.request_fields.add("X-Forwarded-For", forwarded_for.empty()
                                                     ? c.peer_ip
                                                     : c.arena->join({forwarded_for, ", ", c.peer_ip}));
@@ -73,6 +82,21 @@ class Forwarding final : public Filter {
         c.authority = c.request->authority();
         c.target = c.request->path_and_query();
         return Continue{};
+    }
+
+    // How often a Via list (RFC 9110 section 7.6.3) says that the message was received by `name`.
+    static unsigned times_named(std::string_view list, std::string_view name) {
+        unsigned times = 0;
+        while (!list.empty()) {
+            const std::size_t comma = list.find(',');
+            std::string_view entry = trim_ows(list.substr(0, comma));
+            const std::size_t space = entry.find(' ');
+            entry = space == std::string_view::npos ? std::string_view() : trim_ows(entry.substr(space));
+            times += static_cast<unsigned>(entry.substr(0, entry.find(' ')) == name);
+            if (comma == std::string_view::npos) break;
+            list.remove_prefix(comma + 1);
+        }
+        return times;
     }
 
     static bool keep_if_trusted(const Context& c, http::FieldRef& f) {

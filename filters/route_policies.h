@@ -19,7 +19,8 @@ struct RoutePolicies final : RefCounted {
     std::optional<policy::ConcurrencyLimit> concurrency;
 
     // What holds for the whole process is shared out equally.
-    void configure(const config::RouteSettings& route, unsigned workers) {
+    // `seed`: the same in every worker, another one in each process (policy::ConcurrencyLimit says why).
+    void configure(const config::RouteSettings& route, unsigned workers, std::uint64_t seed) {
         const config::RetrySettings retry = route.retry.value_or(config::RetrySettings{});
         budget.configure(retry.budget_ratio, static_cast<double>(retry.budget_min_per_second) / workers);
         if (!route.concurrency) {
@@ -32,7 +33,7 @@ struct RoutePolicies final : RefCounted {
         if (concurrency) {
             concurrency->configure(limits);
         } else {
-            concurrency.emplace(limits);
+            concurrency.emplace(limits, seed);
         }
     }
 };

@@ -12,7 +12,7 @@ from exposition import scrape
 from sidecar import (Load, RawClient, Sidecar, accepts, app, ask, cluster, free_port, listener, namespace_or_skip,
                      request_bytes, route, run, wait_until)
 
-GETS = ["/", "/help", "/ready", "/live", "/metrics", "/config", "/config?source=1", "/clusters", "/listeners", "/routes",
+GETS = ["/", "/help", "/ready", "/live", "/metrics", "/config", "/config?source=1", "/config?format=toml", "/clusters", "/listeners", "/routes",
         "/server_info"]
 POSTS = ["/reload", "/reload?dry_run", "/drain", "/logging?level=info", "/health/fail", "/health/ok", "/shutdown"]
 JSON_PAGES = ["/help", "/clusters", "/listeners", "/routes", "/server_info"]
@@ -311,10 +311,12 @@ def test_reload_and_dry_run(own):
 
 
 def test_config_makes_the_round_trip(sidecar, tmp_path):
-    answer = sidecar.admin("/config")
+    answer = sidecar.admin("/config?format=toml")
     assert answer.one("content-type") == b"application/toml"
     first = answer.body.decode()
     settings = tomllib.loads(first)
+    as_json = sidecar.admin("/config")
+    assert as_json.one("content-type") == b"application/json" and json.loads(as_json.body) == settings
     assert settings["listener"][0]["header_timeout"] == "10s", "defaults are spelled out"
     path = tmp_path / "again.toml"
     path.write_text(first)
@@ -327,7 +329,7 @@ def test_config_makes_the_round_trip(sidecar, tmp_path):
         again.text = lambda: text
         again.choose_ports = lambda: None
         with again:
-            second = again.admin("/config").body.decode()
+            second = again.admin("/config?format=toml").body.decode()
             assert second.replace(str(again.port), str(sidecar.port)).replace(
                 str(again.admin_port), str(sidecar.admin_port)) == first
 

@@ -298,7 +298,7 @@ def test_run_writes_its_access_log_to_stdout_and_everything_else_to_stderr(writt
         out, err = child.communicate(timeout=20)
         assert child.returncode == 0
         assert len(out.splitlines()) == 1 and '"path":"/seen"' in out
-        assert "listener inbound on" in err and "serves with 1 workers" in err
+        assert "listener inbound on" in err and "serves with 1 worker," in err
     finally:
         child.kill()
         child.wait()

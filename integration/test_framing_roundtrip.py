@@ -1,6 +1,7 @@
 """Bodies of every framing, both ways, compared byte for byte while both ends cut their bytes at random; connections that
 are kept and pipelined; and the fields a proxy removes, rewrites and adds."""
 import hashlib
+import json
 import random
 import re
 import threading
@@ -172,7 +173,11 @@ def test_sixteen_mebibytes_stream_both_ways(bench, rng, framing):
 
 
 def test_slow_reader_holds_the_upstream_back(bench):
-    """64 MiB towards a client that does not read: the upstream is stopped long before it has sent them all."""
+    """A long body towards a client that does not read: the upstream is stopped when the kernel's buffers are full."""
+    # What four sockets may hold in the kernel at the most, and 2 MiB for outrider.
+    most = [int(open(f"/proc/sys/net/ipv4/tcp_{kind}").read().split()[2]) for kind in ("rmem", "wmem", "wmem")]
+    held_max = sum(most) + (2 << 20)
+    body = 2 * held_max
     done = threading.Event()
     sent = []
 
@@ -180,11 +185,11 @@ def test_slow_reader_holds_the_upstream_back(bench):
         exchange.read_body()
         if exchange.request.target != b"/case":
             return exchange.reply(body=exchange.request.target)
-        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 << 20))
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % body)
         exchange.connection.sock.settimeout(2)
         block = b"x" * 65536
         try:
-            for _ in range(1024):
+            while sum(sent) < body:
                 exchange.send(block)
                 sent.append(len(block))
         except OSError:
@@ -196,7 +201,7 @@ def test_slow_reader_holds_the_upstream_back(bench):
     with bench.proxy.client(receive_buffer=65536) as client:
         client.send(b"GET /case HTTP/1.1\r\n" + HOST + b"\r\n")
         assert done.wait(30)
-        assert sum(sent) < 32 << 20, f"{sum(sent)} bytes were taken for a client that reads nothing"
+        assert sum(sent) < held_max, f"{sum(sent)} bytes were taken for a client that reads nothing"
     bench.fence()
 
 
@@ -579,6 +584,16 @@ def test_forwarding_fields_of_a_stranger_are_not_believed(bench):
     assert 0 < int(request.one("outrider-deadline-ms")) <= 300_000
 
 
+def test_a_request_that_comes_back_again_and_again_ends(bench):
+    name = json.loads(bench.proxy.admin("/server_info").body)["node"]["name"].encode()
+    passed = b", ".join([b"1.1 " + name + b" (somebody)"] * 7)
+    sent = sent_upstream(bench, b"Via: " + passed + b", 1.1 other\r\n")
+    assert b", ".join(sent.all("via")).count(name) == 7 + 1
+    with bench.proxy.client() as client:
+        answer = client.request(b"GET /case HTTP/1.1\r\n" + HOST + b"Via: " + passed + b"\r\nVia: 1.1 " + name + b"\r\n\r\n")
+    assert answer.status == 502 and b"error=proxy_loop_detected" in answer.one("proxy-status")
+
+
 def test_forwarding_fields_twice_and_in_odd_case_are_not_believed(bench):
     request = sent_upstream(bench, b"x-forwarded-FOR: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\nX-FORWARDED-PROTO: https\r\n"
                                    b"OUTRIDER-fencing-token: 7\r\nTRACEPARENT: 00-1\r\n")
@@ -594,7 +609,8 @@ def trusting_bench():
 
 
 def test_forwarding_fields_of_a_trusted_front_are_extended(trusting_bench):
-    request = sent_upstream(trusting_bench.fresh(), FROM_OUTSIDE)
+    request = sent_upstream(trusting_bench.fresh(), FROM_OUTSIDE.replace(b"Deadline-Ms: 1\r", b"Deadline-Ms: 20000\r"))
+    assert 10_000 < int(request.one("outrider-deadline-ms")) <= 20_000
     assert b", ".join(request.all("x-forwarded-for")).replace(b" ", b"") == b"192.0.2.1,127.0.0.1"
     assert request.one("x-forwarded-proto") == b"https"
     assert request.one("x-forwarded-host") == b"evil.example"

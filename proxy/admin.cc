@@ -10,7 +10,9 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "config/document.h"
 #include "config/load.h"
+#include "config/syntax.h"
 #include "proxy/problem.h"
 #include "proxy/server.h"
 
@@ -76,8 +78,51 @@ void append_html(std::string& out, std::string_view s) {
     }
 }
 
+void append_html_value(std::string& out, const Json& json);
+
+// What an operator looks for first is coloured.
+void append_html_text(std::string& out, const std::string& text) {
+    const bool good = text == "healthy" || text == "ready";
+    const bool bad = text == "unhealthy" || text == "ejected";
+    if (good || bad) out += good ? "<b class=\"ok\">" : "<b class=\"bad\">";
+    append_html(out, text);
+    if (good || bad) out += "</b>";
+}
+
+// A row for each object, a column for each key that any of them has.
+void append_html_rows(std::string& out, const Json& objects) {
+    std::vector<std::string> columns;
+    for (const Json& object : objects) {
+        for (const auto& [key, value] : object.items()) {
+            if (std::find(columns.begin(), columns.end(), key) == columns.end()) columns.push_back(key);
+        }
+    }
+    out += "<table><tr>";
+    for (const std::string& column : columns) {
+        out += "<th>";
+        append_html(out, column);
+        out += "</th>";
+    }
+    out += "</tr>";
+    for (const Json& object : objects) {
+        out += "<tr>";
+        for (const std::string& column : columns) {
+            out += "<td>";
+            if (const auto it = object.find(column); it != object.end()) append_html_value(out, *it);
+            out += "</td>";
+        }
+        out += "</tr>";
+    }
+    out += "</table>";
+}
+
 // Objects as two-column tables, lists of objects as one table.
 void append_html_value(std::string& out, const Json& json) {
+    const auto is_object = [](const Json& value) { return value.is_object(); };
+    if (json.is_array() && !json.empty() && std::all_of(json.begin(), json.end(), is_object)) {
+        append_html_rows(out, json);
+        return;
+    }
     if (json.is_object()) {
         out += "<table>";
         for (const auto& [key, value] : json.items()) {
@@ -97,7 +142,7 @@ void append_html_value(std::string& out, const Json& json) {
         }
         out += "</ul>";
     } else {
-        append_html(out, json.is_string() ? json.get<std::string>() : json.dump());
+        append_html_text(out, json.is_string() ? json.get<std::string>() : json.dump());
     }
 }
 
@@ -311,7 +356,9 @@ const std::vector<Admin::Route>& Admin::routes() {
         {"/live", "GET", "200 while the process works", true},
         {"/metrics", "GET", "Prometheus text, OpenMetrics when asked for", true},
         {"/config", "GET",
-         "the configuration in use, defaults spelled out; ?source=1 the file as it was read", false},
+         "the configuration in use, defaults spelled out; ?format=toml as TOML, ?source=1 the file as it was "
+         "read",
+         false},
         {"/clusters", "GET", "clusters and endpoints with their load", false},
         {"/listeners", "GET", "listeners and the addresses they are bound to", false},
         {"/routes", "GET", "routes in the order in which they match", false},
@@ -354,7 +401,9 @@ void Admin::handle(const AdminRequest& request, bool status_only, bool may_chang
 
 void Admin::reply_page(const AdminRequest& request, const Done& done) {
     const std::string& path = request.path;
-    if (path == "/") return done(dashboard(request));
+    if (path == "/") {
+        return clusters([this, request, done](const AdminReply& reply) { done(dashboard(request, reply)); });
+    }
     if (path == "/help") return done(as_html(request, help()));
     if (path == "/ready") return done(ready());
     if (path == "/live") return done(text(200, "live\n"));
@@ -391,13 +440,49 @@ AdminReply Admin::metrics(const AdminRequest& request) const {
     return {200, std::string(wanted.content_type), server_.metrics().render(wanted.format), {}};
 }
 
+namespace {
+
+// The same tree; to_toml() writes no dates and no times.
+Json to_json(const config::Value& value) {
+    switch (value.kind) {
+        case config::Value::Kind::kString:
+        case config::Value::Kind::kTime:
+            return value.string;
+        case config::Value::Kind::kInteger:
+            return value.integer;
+        case config::Value::Kind::kNumber:
+            return value.number;
+        case config::Value::Kind::kBoolean:
+            return value.boolean;
+        case config::Value::Kind::kArray: {
+            Json out = Json::array();
+            for (const config::Value& element : value.elements)
+                out.push_back(to_json(element));
+            return out;
+        }
+        case config::Value::Kind::kTable: {
+            Json out = Json::object();
+            for (const config::Member& member : value.members)
+                out[member.key] = to_json(member.value);
+            return out;
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
 AdminReply Admin::config(const AdminRequest& request) const {
     const Snapshot& snapshot = server_.snapshot();
     if (!query_value(request.query, "source").empty()) {
         return as_html(
             request, {200, "application/toml", config::hide_secrets(snapshot.source, snapshot.settings), {}});
     }
-    return as_html(request, {200, "application/toml", config::to_toml(snapshot.settings), {}});
+    std::string toml = config::to_toml(snapshot.settings);
+    if (query_value(request.query, "format") == "toml") return {200, "application/toml", std::move(toml), {}};
+    if (wants_html(request)) return as_html(request, {200, "application/toml", std::move(toml), {}});
+    config::Diagnostics none("");
+    return json_reply(to_json(config::parse_document(toml, none)));
 }
 
 AdminReply Admin::listeners() const {
@@ -418,6 +503,62 @@ AdminReply Admin::listeners() const {
     }
     return json_reply({{"listeners", out}});
 }
+
+namespace {
+
+template <typename Get>
+std::uint64_t total(const std::vector<PolicyCells>& cells, Get get) {
+    std::uint64_t sum = 0;
+    for (const PolicyCells& c : cells)
+        sum += static_cast<std::uint64_t>(get(c)->value());
+    return sum;
+}
+
+void add_policies(Json& entry, const RouteEntry& route) {
+    const config::RouteSettings& s = *route.settings;
+    const auto& cells = route.policy_cells;
+    if (s.retry) {
+        entry["retry"] = {
+            {"attempts", s.retry->attempts},
+            {"retries", total(cells, [](const PolicyCells& c) { return c.retries; })},
+            {"budget_exhausted", total(cells, [](const PolicyCells& c) { return c.budget_exhausted; })}};
+    }
+    if (route.hedge) {
+        Json hedge = {{"after", config::hedge_after(*s.hedge)},
+                      {"hedges", total(cells, [](const PolicyCells& c) { return c.hedges; })},
+                      {"won", total(cells, [](const PolicyCells& c) { return c.hedges_won; })}};
+        std::int64_t wait = 0;
+        bool fallback = false;
+        for (std::size_t w = 0; w < route.hedge->wait_us.size(); ++w) {
+            wait = std::max(wait, route.hedge->wait_us[w].value());
+            fallback |= route.hedge->fallback[w].value() != 0;
+        }
+        if (wait != 0) hedge["wait_ms"] = static_cast<double>(wait) / 1000;
+        if (fallback) hedge["fallback"] = "too few recent answers for a percentile";
+        entry["hedge"] = hedge;
+    }
+    if (route.rate_limiter) {
+        const auto count = route.rate_limiter->count();
+        entry["rate_limit"] = {{"rate", s.rate_limit->rate},
+                               {"burst", s.rate_limit->burst},
+                               {"limited", total(cells, [](const PolicyCells& c) { return c.rate_limited; })},
+                               {"keys", count.keys},
+                               {"overflowed", count.overflowed}};
+    }
+    if (s.concurrency) {
+        entry["concurrency"] = {
+            {"limit", total(cells, [](const PolicyCells& c) { return c.concurrency_limit; })},
+            {"in_flight", total(cells, [](const PolicyCells& c) { return c.concurrency_in_flight; })},
+            {"shed", total(cells, [](const PolicyCells& c) { return c.shed; })}};
+    }
+    if (s.fault) {
+        entry["fault"] = {{"percent", s.fault->percent},
+                          {"delays", total(cells, [](const PolicyCells& c) { return c.fault_delays; })},
+                          {"aborts", total(cells, [](const PolicyCells& c) { return c.fault_aborts; })}};
+    }
+}
+
+}  // namespace
 
 AdminReply Admin::route_list() const {
     Json out = Json::array();
@@ -442,6 +583,7 @@ AdminReply Admin::route_list() const {
             if (!to.empty()) entry["clusters"] = to;
             if (s.mirror) entry["mirror"] = {{"cluster", s.mirror->cluster}, {"percent", s.mirror->percent}};
             entry["timeout"] = to_string(s.timeout);
+            add_policies(entry, route);
             std::uint64_t requests = 0;
             for (const auto& choice : route.cells) {
                 for (const RouteCells& cell : choice) {
@@ -545,22 +687,26 @@ AdminReply Admin::help() const {
     return json_reply({{"paths", out}});
 }
 
-AdminReply Admin::dashboard(const AdminRequest& request) const {
+AdminReply Admin::dashboard(const AdminRequest& request, const AdminReply& cluster_page) const {
+    const Json clusters = Json::parse(cluster_page.body)["clusters"];
     const Json info = Json::parse(server_info().body);
     if (!wants_html(request)) {
         return json_reply({{"server", info},
+                           {"clusters", clusters},
                            {"listeners", Json::parse(listeners().body)["listeners"]},
                            {"routes", Json::parse(route_list().body)["routes"]}});
     }
     std::string body = "<p>";
     body += info["ready"].get<bool>() ? "<b class=\"ok\">ready</b>" : "<b class=\"bad\">not ready</b> ";
     append_html(body, info["not_ready_reason"].get<std::string>());
-    body += "</p><h2>Server</h2>";
-    append_html_value(body, info);
-    body += "<h2>Listeners</h2>";
-    append_html_value(body, Json::parse(listeners().body)["listeners"]);
+    body += "</p><h2>Clusters</h2>";
+    append_html_value(body, clusters);
     body += "<h2>Routes</h2>";
     append_html_value(body, Json::parse(route_list().body)["routes"]);
+    body += "<h2>Listeners</h2>";
+    append_html_value(body, Json::parse(listeners().body)["listeners"]);
+    body += "<h2>Server</h2>";
+    append_html_value(body, info);
     return {200, "text/html; charset=utf-8", html_page(server_.snapshot().settings.node.name, body), {}};
 }
 

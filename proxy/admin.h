@@ -60,7 +60,7 @@ class Admin {
     AdminReply route_list() const;
     AdminReply server_info() const;
     AdminReply help() const;
-    AdminReply dashboard(const AdminRequest& request) const;
+    AdminReply dashboard(const AdminRequest& request, const AdminReply& cluster_page) const;
     void clusters(const Done& done) const;
     AdminReply reload(const AdminRequest& request);
     AdminReply logging(const AdminRequest& request);

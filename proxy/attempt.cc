@@ -21,6 +21,7 @@ Counter* outcome_for(const ClusterCells& cells, http::ClientError error) {
         case http::ClientError::kProtocol:
             return cells.protocol_error;
         case http::ClientError::kReadTimeout:
+        case http::ClientError::kWriteTimeout:
             return cells.timeout;
     }
     return cells.reset;
@@ -40,6 +41,8 @@ std::string_view words_for(http::ClientError error) {
             return "answer is not valid HTTP";
         case http::ClientError::kReadTimeout:
             return "no answer in time";
+        case http::ClientError::kWriteTimeout:
+            return "request not taken in time";
     }
     return "failed";
 }

@@ -30,6 +30,8 @@ Failure failure_for(http::ClientError error) {
             return Failure::kUpstreamProtocol;
         case http::ClientError::kReadTimeout:
             return Failure::kUpstreamTimeout;
+        case http::ClientError::kWriteTimeout:
+            return Failure::kWriteTimeout;
     }
     return Failure::kUpstreamReset;
 }
@@ -42,6 +44,7 @@ policy::AttemptEnd end_for(http::ClientError error) {
         case http::ClientError::kReset:
             return policy::AttemptEnd::kReset;
         case http::ClientError::kReadTimeout:
+        case http::ClientError::kWriteTimeout:
             return policy::AttemptEnd::kTimeout;
         case http::ClientError::kIncomplete:
         case http::ClientError::kProtocol:
@@ -139,9 +142,13 @@ bool Exchange::safe_to_repeat() const {
 
 // ---- attempts ---------------------------------------------------------------------------------------------------------
 
-void Exchange::begin_attempt(bool fresh) {
+// `released`: from the waiting list, whose turn it is. Others do not overtake those that wait.
+void Exchange::begin_attempt(bool fresh, bool released) {
+    if (!released && cluster_->waiting() != 0) cluster_->release_waiting();
     Ref<Endpoint> endpoint;
-    const Admission admission = cluster_->admit(key_hash_, endpoint_.get(), endpoint);
+    Admission admission = cluster_->admit(key_hash_, endpoint_.get(), endpoint);
+    if (admission == Admission::kYes && !released && cluster_->waiting() != 0)
+        admission = Admission::kConnectionsBusy;
     if (admission != Admission::kYes) {
         wait_for(admission);
         return;
@@ -194,7 +201,7 @@ void Exchange::wait_for(Admission why) {
 
 void Exchange::on_may_start() {
     leave_phase();
-    begin_attempt(false);
+    begin_attempt(false, true);
 }
 
 void Exchange::enter(Phase phase, Duration time) {
@@ -237,7 +244,13 @@ void Exchange::arm_hedge() {
     const auto& settings = route_->settings->hedge;
     if (!settings || attempts_ != 1 || !safe_to_repeat() || request().upgrade) return;
     const policy::HedgeLimits limits{settings->after, settings->percentile, settings->fallback};
-    enter(Phase::kHedging, policy::hedge_after(limits, context_.policies->latency, worker_.loop().now()));
+    const Instant now = worker_.loop().now();
+    const Duration wait = policy::hedge_after(limits, context_.policies->latency, now);
+    route_->hedge->wait_us[worker_.index()].set(wait / std::chrono::microseconds(1));
+    route_->hedge->fallback[worker_.index()].set(limits.percentile > 0 &&
+                                                 context_.policies->latency.samples(now) <
+                                                     policy::LatencyWindow::kSamplesMin);
+    enter(Phase::kHedging, wait);
 }
 
 // The first attempt is late: a second one beside it. Only with the whole request in hand, and within the budget.
@@ -664,6 +677,9 @@ void Exchange::refuse(const filters::Refuse& refusal) {
             policy_cells()->shed->add();
             fail(Failure::kShed, {}, refusal.retry_after);
             break;
+        case filters::Refusal::kLoop:
+            fail(Failure::kLoop);
+            break;
         case filters::Refusal::kDeadlinePassed:
             fail(Failure::kDeadlinePassed);
             break;
@@ -682,7 +698,7 @@ void Exchange::fail(Failure failure, std::string_view detail, Duration retry_aft
     const Problem problem = problem_for(failure);
     context_.flags |= problem.flags;
     upstream_done_ = true;
-    failed_ = true;
+    timed_out_ = problem.status == 504 && failure != Failure::kDeadlinePassed;
     if (response_started()) {
         abort_response();  // the client must see that it is cut
         return;
@@ -737,7 +753,7 @@ const PolicyCells* Exchange::policy_cells() const {
 void Exchange::end_policies() {
     filters::Outcome outcome;
     outcome.now = worker_.loop().now();
-    outcome.failed = failed_;
+    outcome.timed_out = timed_out_;
     if (winner_ != nullptr) outcome.latency = upstream_time_;
     worker_.chain().on_end(context_, outcome);
     if (const auto& limit = context_.policies->concurrency) {
@@ -811,7 +827,7 @@ void Exchange::clear() {
     upstream_time_ = Duration(-1);
     key_hash_ = 0;
     attempts_ = 0;
-    body_kept_ = body_gone_ = upstream_done_ = failed_ = false;
+    body_kept_ = body_gone_ = upstream_done_ = timed_out_ = false;
     recycle();
 }
 

@@ -87,7 +87,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     void run_filters();
     void choose_cluster();
     void start_mirror();
-    void begin_attempt(bool fresh);
+    void begin_attempt(bool fresh, bool released = false);
     void start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh);
     void wait_for(Admission why);
     void arm_hedge();
@@ -150,7 +150,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     bool body_kept_ = false;      // body_ holds all of it, also what was sent
     bool body_gone_ = false;      // some of it was sent and not kept
     bool upstream_done_ = false;  // answered, or given up: what the client still sends is nobody's
-    bool failed_ = false;         // no answer for want of time or of a working upstream
+    bool timed_out_ = false;      // no answer, or no whole one, for want of time
 };
 
 }  // namespace outrider::proxy

@@ -35,6 +35,7 @@ const char* words_for(http::ClientError error) {
             return "connection refused";
         case http::ClientError::kConnectTimeout:
         case http::ClientError::kReadTimeout:
+        case http::ClientError::kWriteTimeout:
             return "no answer in time";
         case http::ClientError::kReset:
             return "closed before the answer";

@@ -25,9 +25,8 @@ Mirror::~Mirror() {
 
 Mirror* Mirror::start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::uint64_t hash,
                       std::string head, bool head_method, bool chunked) {
-    const Ref<Endpoint> endpoint = cluster->pick(hash);
-    if (!endpoint) return nullptr;
-    if (mirrors.full()) {
+    Ref<Endpoint> endpoint;
+    if (mirrors.full() || cluster->admit(hash, nullptr, endpoint) != Admission::kYes) {  // no copy waits
         cluster->cells().canceled->add();
         return nullptr;
     }

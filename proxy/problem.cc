@@ -54,6 +54,12 @@ Problem problem_for(Failure failure) {
             return {503, "http_request_denied", "A fault that the configuration injects.", Flag::kFI};
         case Failure::kDeadlinePassed:
             return {504, "http_response_timeout", "The caller's deadline had passed already.", Flag::kUT};
+        case Failure::kLoop:
+            return {502, "proxy_loop_detected",
+                    "The request has passed this proxy many times: a route leads back here.", Flag::kDPE};
+        case Failure::kWriteTimeout:
+            return {504, "connection_write_timeout", "The upstream did not take the request in time.",
+                    Flag::kUT};
     }
     return {};
 }

@@ -28,6 +28,8 @@ enum class Failure : std::uint8_t {
     kShed,           // the route's adaptive limit
     kFaultInjected,  // the status is the configuration's
     kDeadlinePassed,
+    kLoop,
+    kWriteTimeout,  // the upstream takes no more of the request
 };
 
 struct Problem {

@@ -100,8 +100,8 @@ std::vector<std::string> Server::start() {
         loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1}, [this](int s) { on_signal(s); });
     for (const auto& [name, address] : bound_)
         log_info("listener {} on {}", name, address.text());
-    log_info("outrider {} serves with {} workers, admin on {}", OUTRIDER_VERSION, workers,
-             admin_->address_text());
+    log_info("outrider {} serves with {} worker{}, admin on {}", OUTRIDER_VERSION, workers,
+             workers == 1 ? "" : "s", admin_->address_text());
     return {};
 }
 
@@ -171,7 +171,7 @@ std::shared_ptr<const Snapshot> Server::make_snapshot(config::LoadResult& loaded
     health_->configure(loaded.settings->clusters);
     return build_snapshot(
         std::move(*loaded.settings), std::move(loaded.source), ++generation_,
-        {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); },
+        {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); }, seed_,
          snapshot_.get()});
 }
 
@@ -204,6 +204,17 @@ void Server::register_metrics() {
 }
 
 void Server::collect_health(Samples& s) const {
+    for (const ListenerEntry& listener : snapshot_->listeners) {
+        for (const RouteEntry& route : listener.routes) {
+            if (!route.hedge) continue;
+            std::int64_t wait = 0;
+            for (const Gauge& worker : route.hedge->wait_us)
+                wait = std::max(wait, worker.value());
+            s.gauge("hedge_wait_seconds", "How long the route waited last before it would have hedged.",
+                    static_cast<double>(wait) / 1e6,
+                    {{"listener", listener.settings->name}, {"route", route.settings->name}});
+        }
+    }
     for (const ClusterEntry& entry : snapshot_->clusters) {
         const std::string& cluster = entry.settings->name;
         for (const EndpointVerdict& verdict : entry.health->verdicts()) {

@@ -94,6 +94,7 @@ class Server {
     Instant drain_until_{};
     config::Settings started_with_;  // what a reload cannot change is compared with this
     std::uint64_t generation_ = 0;
+    const std::uint64_t seed_ = uv::random_seed();
     std::uint64_t rejected_ = 0;
     int exit_code_ = 0;
     bool draining_ = false;

@@ -1,7 +1,9 @@
 #include "proxy/snapshot.h"
 
 #include "base/check.h"
+#include "base/random.h"
 #include "base/uv/acceptor.h"
+#include "filters/policy/balancer.h"
 #include "proxy/cluster_health.h"
 
 namespace outrider::proxy {
@@ -146,7 +148,9 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
     if (route.mirror) entry.mirror = cluster_index(snapshot, route.mirror->cluster);
     if (route.retry || route.hedge || route.rate_limit || route.concurrency || route.fault)
         entry.policy_cells = policy_cells(metrics, workers, listener.name, route.name);
+    if (route.hedge) entry.hedge = std::make_shared<HedgeView>(workers);
     if (route.retry) entry.retry = retry_limits(*route.retry);
+    entry.seed = mix64(parts.seed ^ policy::key_hash(route.name));
     entry.rate_limiter = rate_limiter(route, parts.previous);
     return entry;
 }

@@ -61,6 +61,13 @@ struct PolicyCells {
     Gauge* concurrency_in_flight = nullptr;
 };
 
+// How long the route waits before it hedges, as each worker did last.
+struct HedgeView {
+    explicit HedgeView(unsigned workers) : wait_us(workers), fallback(workers) {}
+    std::vector<Gauge> wait_us;   // 0: not yet
+    std::vector<Gauge> fallback;  // 1: for want of recent latencies it was hedge.fallback
+};
+
 struct RouteEntry {
     std::size_t index = 0;  // among all routes
     const config::RouteSettings* settings = nullptr;
@@ -72,6 +79,8 @@ struct RouteEntry {
     std::optional<std::uint32_t> mirror;
     std::vector<PolicyCells> policy_cells;  // per worker; empty for a route without policies
     policy::RetryLimits retry;
+    std::shared_ptr<HedgeView> hedge;                    // null without [route.hedge]
+    std::uint64_t seed = 0;                              // of this route in this process
     std::shared_ptr<filters::RateLimiter> rate_limiter;  // kept over reloads that do not change its settings
 
     bool has_policies() const { return !policy_cells.empty(); }
@@ -105,6 +114,7 @@ struct SnapshotParts {
     Registry& metrics;
     unsigned workers;
     std::function<std::shared_ptr<ClusterHealth>(const std::string& cluster)> health;
+    std::uint64_t seed;        // the process's
     const Snapshot* previous;  // whose rate limiters go on; may be null
 };
 // The settings must have come out of config::parse() without an error.

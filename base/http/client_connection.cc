@@ -239,11 +239,17 @@ void ClientConnection::on_write_error(int os_error) {
 }
 
 void ClientConnection::on_blocked() {
-    if (handler_ != nullptr) handler_->on_request_blocked();
+    if (handler_ == nullptr) return;
+    // An upstream that takes nothing has the same time as one that says nothing.
+    if (!request_finished_ && !response_begun_ && !tunnel_ && read_timeout_ != Duration(0))
+        loop().schedule(*this, read_timeout_);
+    handler_->on_request_blocked();
 }
 
 void ClientConnection::on_drained() {
-    if (handler_ != nullptr) handler_->on_request_drained();
+    if (handler_ == nullptr) return;
+    if (!request_finished_ && !response_begun_ && !tunnel_) loop().cancel(*this);
+    handler_->on_request_drained();
 }
 
 void ClientConnection::on_closed() {
@@ -257,8 +263,13 @@ void ClientConnection::on_timeout(Instant) {
     } else if (!connected_) {
         fail(ClientError::kConnectTimeout, "the upstream did not accept the connection in time");
     } else if (handler_ != nullptr) {
-        broken_ ? fail(broken_off(), "the upstream closed the connection")
-                : fail(ClientError::kReadTimeout, "the upstream did not answer in time");
+        if (broken_) {
+            fail(broken_off(), "the upstream closed the connection");
+        } else if (!request_finished_ && !response_begun_) {
+            fail(ClientError::kWriteTimeout, "the upstream did not take the request in time");
+        } else {
+            fail(ClientError::kReadTimeout, "the upstream did not answer in time");
+        }
     } else {
         drop();  // idle for too long
     }

@@ -30,6 +30,7 @@ enum class ClientError : std::uint8_t {
     kIncomplete,  // closed or reset within the response
     kProtocol,    // not a response we accept
     kReadTimeout,
+    kWriteTimeout,  // what was written did not leave for so long as read_timeout
 };
 
 struct ClientFailure {
@@ -81,7 +82,7 @@ class ClientConnection : public uv::TcpStream, private Timer {
     struct RequestOptions {
         bool head = false;  // HEAD: the response has no body
         bool upgrade_asked = false;
-        Duration read_timeout{};  // 0 = none
+        Duration read_timeout{};  // no byte in the direction that is awaited for so long; 0 = none
     };
     void bind(ClientHandler& handler, const RequestOptions& options);
     // The request's last byte was written.

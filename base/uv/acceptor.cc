@@ -1,6 +1,9 @@
 #include "base/uv/acceptor.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <fstream>
+#include <sstream>
 
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -128,12 +131,34 @@ void Acceptor::close(Acceptor* acceptor) {
     });
 }
 
+std::optional<unsigned> parse_cpu_max(const std::string& line) {
+    std::istringstream in(line);
+    std::int64_t quota = 0;
+    std::int64_t period = 0;
+    if (!(in >> quota >> period) || quota <= 0 || period <= 0) return {};
+    const std::int64_t processors = (quota - 1) / period + 1;
+    return static_cast<unsigned>(std::min<std::int64_t>(processors, 4096));
+}
+
 unsigned processor_count() {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    const int count = CPU_COUNT(&set);
-    return count < 1 ? 1 : static_cast<unsigned>(count);
+    const auto usable = static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+    // A container's limit is no affinity: without this, a pod with one CPU on a node of 64 would get 64 workers.
+    const auto first_line = [](const char* path) {
+        std::ifstream file(path);
+        std::string line;
+        std::getline(file, line);
+        return line;
+    };
+    std::string quota = first_line("/sys/fs/cgroup/cpu.max");
+    if (quota.empty()) {
+        quota = first_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") + " " +
+                first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    }
+    const auto limit = parse_cpu_max(quota);
+    return limit ? std::min(usable, *limit) : usable;
 }
 
 std::uint64_t random_seed() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include <uv.h>
@@ -44,8 +45,11 @@ class Acceptor {
     OnAccept on_accept_;
 };
 
-// Processors that this process may use; at least 1.
+// Processors that this process may use: its affinity, and its control group's limit rounded up; at least 1.
 unsigned processor_count();
+// "QUOTA PERIOD" in microseconds (cgroup v2's cpu.max; v1's two files joined): processors, rounded up. Nothing for "max", -1 and
+// whatever else is no limit.
+std::optional<unsigned> parse_cpu_max(const std::string& line);
 
 // Numbers that only the kernel knows: seeds for Random. Never fails.
 std::uint64_t random_seed();

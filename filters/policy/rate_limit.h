@@ -1,8 +1,8 @@
 // Token buckets, one word each: the generic cell rate algorithm (ITU-T I.371, Annex A, the virtual scheduling form).
 // Pure; not safe from two threads at once (callers lock or shard).
 //
-// A bucket holds up to `burst` tokens and gains `rate` of them a second. GCRA keeps neither a level nor a time of
-// the last refill but only when the bucket will be full again ("theoretical arrival time", tat). tat in the past = full.
+// A bucket holds up to `burst` tokens and gains `rate` of them a second. GCRA keeps neither a level nor a time of the
+// last refill but only when the bucket will be full again ("theoretical arrival time", tat). In the past: full now.
 //
 // Exactness: time is counted in ticks of which one token takes exactly 2^k, with k so that a tick is 2 to 4 ns.
 // Rounding to nanoseconds instead would make 700,000 a second 0.03 % wrong; here an error of at most 2^-51 is left.

@@ -65,6 +65,9 @@ class Caller final : public ClientHandler {
             case ClientError::kReadTimeout:
                 heard += "read timeout;";
                 break;
+            case ClientError::kWriteTimeout:
+                heard += "write timeout;";
+                break;
         }
         if (at_failed) at_failed();
     }
@@ -494,6 +497,18 @@ TEST_F(ClientConnectionTest, TheReadTimeoutDoesNotCountWhileTheRequestIsBeingSen
     send("body");
     EXPECT_TRUE(until([&] { return closed(); }));
     EXPECT_EQ(caller_.heard, "connected;head 100;read timeout;");
+}
+
+TEST_F(ClientConnectionTest, AnUpstreamThatTakesNoMoreOfARequestTimesOut) {
+    open({.read_timeout = 50ms}, 16 * 1024);
+    server().stop_reading();
+    run_.in_event([&] {
+        connection_->request_begun();
+        connection_->write_copy(std::string(8 * 1024 * 1024, 'x'));
+    });
+    EXPECT_TRUE(until([&] { return closed(); }));
+    EXPECT_EQ(caller_.heard, "connected;write timeout;");
+    EXPECT_EQ(caller_.blocked, 1);
 }
 
 TEST_F(ClientConnectionTest, TheReadTimeoutDoesNotCountWhilePaused) {
