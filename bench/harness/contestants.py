@@ -41,28 +41,28 @@ class Outrider:
 
     name = "outrider"
 
-    def __init__(self, build, run, label="outrider", without=(), access=True, hedge="p99", health="/health"):
+    def __init__(self, build, label="outrider", without=(), logs=True, hedge="p99", health="/health"):
         self.label, self.slug = label, slug(label)
         self.program = os.path.join(build, "cli", "outrider")
-        self.run = run
         self.without = without
-        self.hedge, self.health = hedge, health
-        self.access = os.path.join(run, f"{self.slug}.access.log") if access else "off"
+        self.logs, self.hedge, self.health = logs, hedge, health
 
     def missing(self):
         return "" if os.access(self.program, os.X_OK) else f"outrider is not there ({INSTALL['outrider']})"
 
-    def peer(self, ports):
+    def peer(self, ports, run):
+        """As what it is started in the folder `run`, before the services on these ports."""
+        self.access = os.path.join(run, f"{self.slug}.access.log") if self.logs else "off"
         taken = set()
         port, self.admin = free_port(taken), free_port(taken)
         text = fill("resilience-outrider.toml", {
             "PORT": port, "ADMIN": self.admin, "ACCESS": self.access, "HEDGE": self.hedge, "HEALTH": self.health,
             "ENDPOINTS": ", ".join(f'"127.0.0.1:{endpoint}"' for endpoint in ports)})
-        path = os.path.join(self.run, f"{self.slug}.toml")
+        path = os.path.join(run, f"{self.slug}.toml")
         with open(path, "w") as config:
             config.write(without_tables(text, self.without))
         return Peer(self.slug, port, "core", [self.program, "run", "-c", path],
-                    os.path.join(self.run, f"{self.slug}.log"))
+                    os.path.join(run, f"{self.slug}.log"))
 
     def metrics(self):
         """All samples: {"name{labels}": value}."""
@@ -81,31 +81,31 @@ class Haproxy:
 
     name = "haproxy"
 
-    def __init__(self, run, label="haproxy", retries=True, limit="", server_options=""):
+    def __init__(self, label="haproxy", retries=True, limit="", server_options=""):
         self.label, self.slug = label, slug(label)
-        self.run = run
         self.retries, self.limit, self.server_options = retries, limit, server_options
 
     def missing(self):
         return "" if shutil.which("haproxy") else f"haproxy is not there ({INSTALL['haproxy']})"
 
-    def peer(self, ports):
+    def peer(self, ports, run):
+        self.socket = os.path.join(run, f"{self.slug}.sock")
         port = free_port(set())
         servers = "\n  ".join(f"server s{i + 1} 127.0.0.1:{endpoint} {self.server_options}".rstrip()
                               for i, endpoint in enumerate(ports))
-        path = os.path.join(self.run, f"{self.slug}.cfg")
+        path = os.path.join(run, f"{self.slug}.cfg")
         with open(path, "w") as config:
             config.write(fill("resilience-haproxy.cfg", {
-                "PORT": port, "RUN": self.run, "NAME": self.slug, "SERVERS": servers, "LIMIT": self.limit,
+                "PORT": port, "SOCKET": self.socket, "SERVERS": servers, "LIMIT": self.limit,
                 "RETRIES": RETRIES if self.retries else "retries 0"}))
         return Peer(self.slug, port, "core", ["haproxy", "-db", "-f", path],
-                    os.path.join(self.run, f"{self.slug}.log"))
+                    os.path.join(run, f"{self.slug}.log"))
 
     def attempts(self):
         """How often a server was chosen so far, again after a failure included."""
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(5)
-            control.connect(os.path.join(self.run, f"{self.slug}.sock"))
+            control.connect(self.socket)
             control.sendall(b"show stat\n")
             text = b"".join(iter(lambda: control.recv(65536), b"")).decode()
         header, *rows = [line.split(",") for line in text.lstrip("# ").splitlines() if line]

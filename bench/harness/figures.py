@@ -23,7 +23,7 @@ def phase_figures(recording, span):
         statuses[status] = statuses.get(status, 0) + 1
     seconds = (span.end - span.begin) / NANOSECONDS
     came = recording.came(span)
-    offered = span.attempts if span.attempts is not None else sum(came)
+    offered = max(span.attempts, sum(came))  # haproxy does not count what leaves its queue, services no refused connect
     return {
         "scenario": recording.scenario, "proxy": recording.label, "phase": span.name, "seconds": round(seconds, 2),
         "requests": len(requests), "statuses": {str(key): statuses[key] for key in sorted(statuses)},
@@ -40,8 +40,9 @@ def failures(recording, spans):
 
 
 def recovery(recording, span):
-    """Seconds from when the services listened again until 99 of 100 requests succeeded for half a second.
-    Nothing: none was started in this phase, or it never came to that (then infinite)."""
+    """Seconds from when the services listened again until there was a success and, from then on for half a second,
+    99 of 100 of the requests that came due succeeded (perhaps after they were held back).
+    Nothing: no service was started in this phase. Infinite: it never came to that."""
     if span.returned is None:
         return None
     width = NANOSECONDS / 10
@@ -52,9 +53,11 @@ def recovery(recording, span):
         if 0 <= at < count:
             asked[at] += 1
             good[at] += status == 200
+    answered = min((due + latency for due, latency, status in recording.requests
+                    if status == 200 and span.returned < due + latency < span.end), default=float("inf"))
     for first in range(count - STEADY + 1):
         if all(good[i] >= 0.99 * asked[i] for i in range(first, first + STEADY)):
-            return first * width / NANOSECONDS
+            return max(first * width, answered - span.returned) / NANOSECONDS
     return float("inf")
 
 

@@ -79,7 +79,7 @@ def draw_phases(drawing, spans, bottom):
         begin, end = ((at - origin) / NANOSECONDS for at in (span.begin, span.end))
         calm = "return" in span.name or span.name == "healthy"
         drawing.rectangle(drawing.x(begin), TOP - 22, drawing.x(end) - drawing.x(begin), bottom - TOP + 22,
-                          ("#ebfbee" if calm else "#fff0f0") if i % 2 else ("#f4fcf6" if calm else "#ffe3e3"))
+                          "#f1faf3" if calm else "#fff1f0" if i % 2 else "#ffe4e1")
         drawing.text(drawing.x((begin + end) / 2), TOP - 7, span.name, 12, "middle", extra='font-weight="bold"')
 
 
@@ -95,7 +95,7 @@ def draw_latency(drawing, recordings, top):
         rows = per_bucket(recording)
         for quantile, dash, width in ((1, "3 3", 1.4), (2, "", 1.8)):
             drawing.curve([(drawing.x(row[0] + 0.05), None if row[quantile] is None else y(row[quantile]))
-                           for row in rows], colour, width, dash)
+                           for row in rows if row[0] + 0.05 <= drawing.seconds], colour, width, dash)
     drawing.frame(top, LATENCY)
     drawing.y_title(top, LATENCY, "latency of successes, ms (log)")
 
@@ -103,7 +103,7 @@ def draw_latency(drawing, recordings, top):
 def draw_failures(drawing, recordings, top):
     for recording, colour in zip(recordings, COLOURS):
         for second, _, _, failed in per_bucket(recording):
-            if failed:
+            if failed and second + 0.1 <= drawing.seconds:
                 height = max(3.0, FAILED * failed)  # a single failure must be seen
                 drawing.rectangle(drawing.x(second), top + FAILED - height,
                                   drawing.x(second + 0.1) - drawing.x(second), height, colour, 0.85)
@@ -115,7 +115,6 @@ def draw_failures(drawing, recordings, top):
 
 
 def draw_load(drawing, recordings, top):
-    origin = recordings[0].spans[0].begin
     most = max(count * 10 for recording in recordings for rows in recording.received for _, count, *_ in rows)
     scale = most * 1.05 or 1
     for recording, colour in zip(recordings, COLOURS):
@@ -133,7 +132,8 @@ def draw_load(drawing, recordings, top):
         drawing.frame(top, LOAD)
         drawing.text(LEFT - 6, top + 11, f"{scale:,.0f}", 11, "end")
         drawing.text(LEFT - 6, top + LOAD, "0", 11, "end")
-        drawing.text(LEFT + 6, top + 15, f"{recording.label}: requests/s that each endpoint got", 12, colour=colour)
+        drawing.text(LEFT + 6, top + 15, f"{recording.label}: requests/s that each endpoint got", 12,
+                     colour=colour)
         top += LOAD + GAP
 
 
@@ -146,8 +146,8 @@ def draw_seconds(drawing, bottom):
 
 
 def draw_legend(drawing, recordings, rate):
-    drawing.text(LEFT, 24, f"One of three endpoints slows from 5 to 500 ms, answers 500, is killed, returns; then all "
-                           f"three. {rate:,.0f} requests/s, whether or not answers come", 15, extra='font-weight="bold"')
+    drawing.text(LEFT, 24, "One of three endpoints slows from 5 to 500 ms, answers 500, is killed, returns; then all are "
+                           f"killed and return. {rate:,.0f} requests/s, open loop", 14, extra='font-weight="bold"')
     x = LEFT
     for recording, colour in zip(recordings, COLOURS):
         for words, dash, width in (("p99", "", 1.8), ("p50", "3 3", 1.4)):

@@ -31,7 +31,7 @@ class Span:
     name: str
     begin: int
     end: int
-    attempts: float = None  # that the proxy counted while it lasted
+    attempts: float         # that the proxy counted while it lasted
     returned: int = None    # when the last service that it started again began to listen
 
 
@@ -41,7 +41,7 @@ class Recording:
     label: str
     spans: list = field(default_factory=list)
     requests: list = field(default_factory=list)  # (due ns, latency ns, status)
-    received: list = field(default_factory=list)  # for each service: (ns, came, 200, failed, checks) every 100 ms
+    received: list = field(default_factory=list)  # for each service: Service.buckets()
     foreign: float = 0.0
 
     def within(self, span):
@@ -74,9 +74,6 @@ class Arena:
     def program(self, name):
         return os.path.join(self.build, "bench", f"outrider-bench-{name}")
 
-    def services(self, scenario, label, count, settings=()):
-        return Services(self.program("service"), self.load_core, self.run, f"{scenario}-{label}", count, settings)
-
     def start_load(self, port, rate, seconds, record):
         argv = [self.program("load"), "--port", str(port), "--path", "/work", "--rate", str(rate),
                 "--seconds", str(seconds), "--warmup", "0", "--connections", str(self.connections),
@@ -104,8 +101,10 @@ class Accounts:
 def play(arena, scenario, contestant, count, rate, phases, settings=()):
     """One proxy through one scenario, everything freshly started. Ends the bench when it cannot be played."""
     recording = Recording(scenario, contestant.label)
-    with arena.services(scenario, contestant.slug, count, settings) as services:
-        peer = contestant.peer(services.ports())
+    run = os.path.join(arena.run, f"{scenario}-{contestant.slug}")
+    os.mkdir(run)
+    with Services(arena.program("service"), arena.load_core, run, count, settings) as services:
+        peer = contestant.peer(services.ports(), run)
         proxy = peer.start(arena.proxy_core)
         if proxy is None:
             sys.exit(f"bench/resilience: {peer.name} does not start; see {peer.log} (--keep)")
@@ -115,9 +114,9 @@ def play(arena, scenario, contestant, count, rate, phases, settings=()):
             accounts = Accounts(arena, lambda: [proxy.pid] + [s.child.pid for s in services.each if s.child.running()]
                                 + [load.pid for load in loads if load.running()])
             seconds = WARMUP + sum(phase.seconds for phase in phases)
-            start_load(arena, scenario, peer, rate, seconds + 0.3, loads)
+            start_load(arena, run, peer, rate, seconds + 0.3, loads)
             time.sleep(WARMUP)
-            recording.spans = [play_phase(arena, scenario, contestant, services, peer, phase, loads)
+            recording.spans = [play_phase(arena, run, contestant, services, peer, phase, loads)
                                for phase in phases]
             for load in loads:
                 finish(load, peer)
@@ -136,26 +135,25 @@ def play(arena, scenario, contestant, count, rate, phases, settings=()):
     return recording
 
 
-def start_load(arena, scenario, peer, rate, seconds, loads):
-    record = os.path.join(arena.run, f"{scenario}-{peer.name}-{len(loads)}.record")
+def start_load(arena, run, peer, rate, seconds, loads):
+    record = os.path.join(run, f"{len(loads)}.record")
     load = arena.start_load(peer.port, rate, seconds, record)
     load.record = record
     loads.append(load)
 
 
-def play_phase(arena, scenario, contestant, services, peer, phase, loads):
+def play_phase(arena, run, contestant, services, peer, phase, loads):
     attempts = contestant.attempts()
     begin = time.monotonic_ns()
     if phase.extra_rate:
-        start_load(arena, scenario, peer, phase.extra_rate, phase.seconds, loads)
+        start_load(arena, run, peer, phase.extra_rate, phase.seconds, loads)
     started = [len(service.logs) for service in services.each]
     if phase.begin:
         phase.begin(services)
     restarted = [service for service, before in zip(services.each, started) if len(service.logs) > before]
     time.sleep(max(0.0, begin / NANOSECONDS + phase.seconds - time.monotonic()))
     end = time.monotonic_ns()
-    after = contestant.attempts()
-    return Span(phase.name, begin, end, None if after is None else after - attempts,
+    return Span(phase.name, begin, end, contestant.attempts() - attempts,
                 max((service.listening_since() for service in restarted), default=None))
 
 

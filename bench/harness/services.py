@@ -55,22 +55,22 @@ class Service:
             return int(lines.readline().split()[0])
 
     def buckets(self):
-        """(ns at the end of 100 ms, requests that came, answered 200, answered in failure, health checks)."""
+        """(ns at the end of 100 ms; within them: came, answered 200, failed, health checks; then in work)."""
         rows = []
         for log in self.logs:
             with open(log) as lines:
                 for line in lines:
                     fields = line.split()
                     if len(fields) == 7:  # a killed process may have left half a line
-                        rows.append(tuple(map(int, fields[:5])))
+                        rows.append(tuple(map(int, fields[:6])))
         return rows
 
 
 class Services:
     """Some services, started together."""
 
-    def __init__(self, program, core, run, name, count, settings=()):
-        self.each = [Service(program, core, run, f"{name}-{i + 1}", settings) for i in range(count)]
+    def __init__(self, program, core, run, count, settings=()):
+        self.each = [Service(program, core, run, str(i + 1), settings) for i in range(count)]
 
     def __enter__(self):
         for service in self.each:
