@@ -8,20 +8,21 @@ namespace {
 
 class Concurrency final : public Filter {
     Verdict on_request(Context& c) const override {
-        if (c.policies == nullptr || !c.policies->concurrency) return Continue{};
+        if (c.policies == nullptr || !c.policies->limited) return Continue{};
         policy::ConcurrencyLimit& limit = *c.policies->concurrency;
         if (!limit.try_acquire(c.now)) return Refuse{Refusal::kShed, 0, limit.retry_after()};
         c.under_concurrency_limit = true;
+        c.limit_since = c.now;
         return Continue{};
     }
     void on_end(Context& c, const Outcome& outcome) const override {
         if (!c.under_concurrency_limit) return;
         c.under_concurrency_limit = false;
-        if (!c.policies->concurrency) return;  // a reload took the limit away
         using Release = policy::ConcurrencyLimit::Outcome;
-        const Release how = outcome.timed_out                ? Release::kDropped
-                            : outcome.latency >= Duration(0) ? Release::kSample
-                                                             : Release::kIgnored;
+        const bool overloaded = outcome.timed_out || c.status == 503 || c.status == 429;
+        const Release how = overloaded                                         ? Release::kDropped
+                            : outcome.latency >= Duration(0) && c.status < 500 ? Release::kSample
+                                                                               : Release::kIgnored;
         c.policies->concurrency->release(outcome.now, outcome.latency, how);
     }
 };

@@ -2,6 +2,9 @@
 // believed from trusted listeners only; towards the upstream it is written anew for each attempt with what is left then.
 #include "filters/policy/deadline.h"
 
+#include <algorithm>
+
+#include "base/bytes.h"
 #include "filters/filter.h"
 
 namespace outrider::filters {
@@ -11,9 +14,13 @@ class Deadline final : public Filter {
     Verdict on_request(Context& c) const override {
         std::optional<Duration> incoming;
         if (c.listener->trust_forwarded) {
-            if (http::FieldRef* field = c.request->find("Outrider-Deadline-Ms")) {
-                incoming = policy::parse_deadline_ms(c.request->value(*field));
-                field->dropped = true;
+            for (http::FieldRef& field : c.request->all()) {
+                if (field.id != http::FieldId::kOutrider ||
+                    !iequals(c.request->name(field), "Outrider-Deadline-Ms"))
+                    continue;
+                field.dropped = true;  // each line: the upstream is told one deadline
+                const auto said = policy::parse_deadline_ms(c.request->value(field));
+                if (said) incoming = std::min(*said, incoming.value_or(*said));
             }
         }
         c.time_left = policy::exchange_time(c.route->timeout, incoming);

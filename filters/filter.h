@@ -67,6 +67,7 @@ struct Context {
     std::string_view request_id;
     Additions request_fields;
     std::optional<Duration> time_left;     // from now until the answer must have ended; nothing = no limit
+    Instant limit_since{};                 // when the adaptive limit admitted it
     bool under_concurrency_limit = false;  // counted by the route's adaptive limit until on_end()
     std::size_t position = 0;              // of the filter that is next on the way down
 

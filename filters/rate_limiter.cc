@@ -1,5 +1,6 @@
 #include "filters/rate_limiter.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <xxhash.h>
@@ -22,7 +23,8 @@ policy::RateDecision RateLimiter::take(std::string_view key, Instant now) {
     const std::uint64_t hash = key.empty() ? 0 : XXH3_64bits_withSeed(key.data(), key.size(), seed_);
     Shard& shard = shards_[hash % shard_count_];
     const std::lock_guard lock(shard.mutex);
-    return shard.table->take(hash, now);
+    shard.latest = std::max(shard.latest, now);
+    return shard.table->take(hash, shard.latest);
 }
 
 RateLimiter::Count RateLimiter::count() {

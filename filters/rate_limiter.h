@@ -34,6 +34,7 @@ class RateLimiter {
     struct Shard {
         std::mutex mutex;
         std::unique_ptr<policy::RateTable> table;
+        Instant latest{};  // workers' turns begin at different times; a bucket's time must not go back
     };
     static constexpr std::size_t kShards = 16;
 

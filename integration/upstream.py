@@ -142,7 +142,7 @@ def answer_ok(exchange):
 class ScriptedUpstream:
     """Invariants: `requests` holds only requests that arrived whole; `errors` everything that was not HTTP/1.1."""
 
-    def __init__(self, script=answer_ok):
+    def __init__(self, script=answer_ok, port=0):
         self.script = script
         self.requests = []   # complete
         self.heads = []      # every head, complete or not
@@ -154,7 +154,7 @@ class ScriptedUpstream:
         self._accepting = False
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind(("127.0.0.1", port))
         self._listener.listen(128)
         self.port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)

@@ -59,7 +59,8 @@ void Attempt::start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endp
     head_sent_ = false;
     upstream_ = &cluster_->connection(endpoint_, options.fresh);
     cluster_->begin(*endpoint_);
-    if (options.per_try_timeout != Duration(0)) loop.schedule(*this, options.per_try_timeout);
+    per_try_timeout_ = options.per_try_timeout;
+    if (per_try_timeout_ != Duration(0)) loop.schedule(*this, per_try_timeout_);
     upstream_->bind(*this, options.request);
     if (upstream_->connected()) exchange_.attempt_ready(*this);
 }
@@ -70,6 +71,11 @@ void Attempt::end(Counter* outcome, bool failed) {
     loop.cancel(*this);
     outcome->add();
     cluster_->end(*endpoint_, failed ? Duration(-1) : latency_, loop.now(), failed);
+}
+
+void Attempt::request_sent() {
+    if (per_try_timeout_ != Duration(0) && active())
+        exchange_.worker_.loop().schedule(*this, per_try_timeout_);
 }
 
 void Attempt::succeeded() {
@@ -132,6 +138,10 @@ void Attempt::on_failed(const http::ClientFailure& failure) {
 // per_try_timeout is over.
 void Attempt::on_timeout(Instant) {
     const uv::Loop::Event event(exchange_.worker_.loop());
+    if (head_sent_ && !exchange_.request_complete()) {  // it is the client that we wait for
+        exchange_.worker_.loop().schedule(*this, per_try_timeout_);
+        return;
+    }
     cluster_->judge_failure(*endpoint_, "no answer within per_try_timeout", exchange_.worker_.loop().wall());
     http::ClientFailure failure;
     failure.error = http::ClientError::kReadTimeout;

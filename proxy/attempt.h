@@ -5,7 +5,7 @@
 //
 // Invariants:
 //   * active() from start() until the response ended whole, it failed, or it was given up; each ends with exactly one count
-//   * per_try_timeout runs until the response's head
+//   * per_try_timeout runs from the connecting, and again from the request's end, until the response's head
 #pragma once
 
 #include "base/http/client_connection.h"
@@ -33,6 +33,7 @@ class Attempt final : private http::ClientHandler, private Timer {
     PooledConnection& stream() { return *upstream_; }
     const PooledConnection& stream() const { return *upstream_; }
     void sending() { head_sent_ = true; }  // the request's head is being written
+    void request_sent();                   // whole: from here on the endpoint is the one that is waited for
     const Ref<Endpoint>& endpoint() const { return endpoint_; }
     Instant began() const { return began_; }
 
@@ -62,6 +63,7 @@ class Attempt final : private http::ClientHandler, private Timer {
     Ref<Endpoint> endpoint_;
     PooledConnection* upstream_ = nullptr;
     Instant began_{};
+    Duration per_try_timeout_{};
     Duration latency_{-1};  // until the response's head
     bool head_sent_ = false;
 };

@@ -27,7 +27,7 @@ void ClusterHealth::configure(const config::ClusterSettings& settings) {
                                     std::memory_order_relaxed);
         }
     }
-    version_.fetch_add(1, std::memory_order_relaxed);
+    version_.fetch_add(1, std::memory_order_release);
 }
 
 std::vector<std::shared_ptr<EndpointHealth>> ClusterHealth::set_members(const std::vector<std::string>& ids) {
@@ -53,12 +53,13 @@ std::vector<std::shared_ptr<EndpointHealth>> ClusterHealth::set_members(const st
         next.push_back(std::move(member));
     }
     for (const auto& gone : members_) {
-        if (!gone || std::find(next.begin(), next.end(), gone) != next.end()) continue;
+        // An address that was listed twice has one health, twice here.
+        if (!gone || gone->removed_ || std::find(next.begin(), next.end(), gone) != next.end()) continue;
         outlier_.remove(gone->outlier_);
         gone->removed_ = true;
     }
     members_ = next;
-    version_.fetch_add(1, std::memory_order_relaxed);
+    version_.fetch_add(1, std::memory_order_release);
     return next;
 }
 
@@ -77,7 +78,7 @@ void ClusterHealth::set_checked(EndpointHealth& endpoint, bool healthy, std::str
             endpoint.bits_.fetch_or(EndpointHealth::kUnhealthy, std::memory_order_relaxed);
         }
         endpoint.checked_since_ = wall;
-        version_.fetch_add(1, std::memory_order_relaxed);
+        version_.fetch_add(1, std::memory_order_release);
     }
     on_changed_(name_);
 }
@@ -99,7 +100,7 @@ std::optional<Instant> ClusterHealth::end_ejections(Instant now) {
                                      std::memory_order_relaxed);
             any = true;
         }
-        if (any) version_.fetch_add(1, std::memory_order_relaxed);
+        if (any) version_.fetch_add(1, std::memory_order_release);
         next = outlier_.next_return();
     }
     if (any) on_changed_(name_);
@@ -124,7 +125,7 @@ void ClusterHealth::eject(EndpointHealth& endpoint, std::uint32_t streak, std::s
         endpoint.ejected_since_ = wall;
         ejections_.fetch_add(1, std::memory_order_relaxed);
         log_warning("cluster {}: {} is ejected: {}", name_, endpoint.id_, endpoint.ejected_reason_);
-        version_.fetch_add(1, std::memory_order_relaxed);
+        version_.fetch_add(1, std::memory_order_release);
     }
     on_changed_(name_);
 }
@@ -139,7 +140,9 @@ void ClusterHealth::end_probation(EndpointHealth& endpoint) {
 std::vector<EndpointVerdict> ClusterHealth::verdicts() const {
     const std::lock_guard lock(mutex_);
     std::vector<EndpointVerdict> out;
-    for (const auto& member : members_) {
+    for (auto it = members_.begin(); it != members_.end(); ++it) {
+        const auto& member = *it;
+        if (std::find(members_.begin(), it, member) != it) continue;  // listed twice
         EndpointVerdict verdict;
         verdict.id = member->id_;
         verdict.ejections = outlier_.times_ejected(member->outlier_);

@@ -6,7 +6,7 @@
 //
 // Invariants:
 //   * an endpoint is usable when no check says it is unhealthy and it is not ejected
-//   * version() grows with each change of usability, so that a worker compares one number for a pick
+//   * version() grows with each change of usability, after it (release): a worker compares one number for a pick
 //   * on_changed is called after the change, from whichever thread made it, without the lock
 #pragma once
 
@@ -73,7 +73,7 @@ class ClusterHealth {
     std::uint64_t ejections_refused() const { return refused_.load(std::memory_order_relaxed); }
 
     // --- any thread
-    std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+    std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
     void on_success(EndpointHealth& endpoint) {
         if (endpoint.streak_.load(std::memory_order_relaxed) != 0)
             endpoint.streak_.store(0, std::memory_order_relaxed);

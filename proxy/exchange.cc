@@ -76,6 +76,7 @@ void Exchange::prepare_context() {
 }
 
 void Exchange::on_request() {
+    began_ = worker_.loop().now();
     prepare_context();
     worker_.chain().identify(context_);
     if (request().method == http::Method::kConnect) {
@@ -97,6 +98,7 @@ void Exchange::on_request() {
 void Exchange::run_filters() {
     context_.now = worker_.loop().now();
     const filters::Verdict verdict = worker_.chain().on_request(context_);
+    if (context_.under_concurrency_limit) show_concurrency();
     if (const auto* local = std::get_if<filters::LocalResponse>(&verdict)) {
         answer_locally(*local);
     } else if (const auto* pause = std::get_if<filters::Pause>(&verdict)) {
@@ -106,7 +108,14 @@ void Exchange::run_filters() {
         refuse(*refusal);
     } else {
         // From the request's head on, so that a pause counts too.
-        if (context_.time_left) worker_.loop().schedule(*this, time_left());
+        if (context_.time_left) {
+            const Duration left = time_left();
+            if (left <= Duration(0)) {
+                fail(Failure::kRouteTimeout);
+                return;
+            }
+            worker_.loop().schedule(*this, left);
+        }
         choose_cluster();
     }
 }
@@ -117,7 +126,7 @@ void Exchange::choose_cluster() {
     if (const auto& key = cluster_->settings().hash_key)
         key_hash_ = request_hash(*key, request(), context_.peer_ip);
     const config::RouteSettings& settings = *route_->settings;
-    if ((settings.retry || settings.hedge) && safe_to_repeat() && !request().upgrade) body_kept_ = true;
+    if ((settings.retry || settings.hedge) && safe_to_repeat()) body_kept_ = true;
     if (route_->mirror && worker_.random().unit() * 100 < settings.mirror->percent) start_mirror();
     begin_attempt(false);
 }
@@ -130,14 +139,20 @@ void Exchange::start_mirror() {
     mirror_ =
         Mirror::start(worker_.mirrors(), snapshot_->clusters[*route_->mirror], key_hash_, std::move(head),
                       request().method == http::Method::kHead, request().framing == http::Framing::kChunked);
-    if (mirror_ != nullptr && request_complete()) {
+    if (mirror_ == nullptr) return;
+    if (!body_.empty()) {  // came while a filter made the exchange wait
+        const std::string_view body = body_;
+        mirror_->body({&body, 1});
+    }
+    if (request_complete()) {
         mirror_->finish();
         mirror_ = nullptr;
     }
 }
 
+// An upgrade is not: what a tunnel stands for is not known here.
 bool Exchange::safe_to_repeat() const {
-    return http::is_idempotent(request().method);
+    return http::is_idempotent(request().method) && !request().upgrade;
 }
 
 // ---- attempts ---------------------------------------------------------------------------------------------------------
@@ -189,7 +204,7 @@ void Exchange::wait_for(Admission why) {
             return;
         }
     }
-    if (!cluster_->wait(*this)) {
+    if (!cluster_->wait(*this, why)) {
         cluster_->cells().overflow_pending->add();
         fail(Failure::kTooManyPending);
         return;
@@ -242,7 +257,7 @@ void Exchange::on_later() {
 
 void Exchange::arm_hedge() {
     const auto& settings = route_->settings->hedge;
-    if (!settings || attempts_ != 1 || !safe_to_repeat() || request().upgrade) return;
+    if (!settings || attempts_ != 1 || !safe_to_repeat()) return;
     const policy::HedgeLimits limits{settings->after, settings->percentile, settings->fallback};
     const Instant now = worker_.loop().now();
     const Duration wait = policy::hedge_after(limits, context_.policies->latency, now);
@@ -300,13 +315,15 @@ void Exchange::attempt_ready(Attempt& attempt) {
     if (!body_.empty()) {
         const std::string_view body = body_;
         write_body_to(upstream, {&body, 1}, false);
+        // More than max_body may have come before the connection stood.
+        if (body_.size() > kept_body_max()) body_kept_ = false;
         if (!body_kept_) {
             body_gone_ = true;
             body_.clear();
         }
     }
     if (request_complete() && !tunnel()) {
-        finish_request_to(upstream);
+        finish_request_to(attempt);
     } else {
         resume_request();
     }
@@ -318,7 +335,7 @@ std::size_t Exchange::upstream_head_bound() const {
 }
 
 Duration Exchange::time_left() const {
-    return *context_.time_left - (worker_.loop().now() - started_at());
+    return *context_.time_left - (worker_.loop().now() - began_);
 }
 
 // `attempt_time`: per_try_timeout; 0 = none.
@@ -398,9 +415,7 @@ void Exchange::keep_body(std::span<const std::string_view> slices) {
     std::size_t total = body_.size();
     for (const std::string_view s : slices)
         total += s.size();
-    const auto& retry = route_->settings->retry;
-    const std::size_t max = (retry ? *retry : config::RetrySettings{}).max_body.value;
-    if (total > max || winner_ != nullptr) {
+    if (total > kept_body_max() || winner_ != nullptr) {
         body_kept_ = false;
         body_gone_ = true;
         std::string().swap(body_);
@@ -408,6 +423,11 @@ void Exchange::keep_body(std::span<const std::string_view> slices) {
     }
     for (const std::string_view s : slices)
         body_.append(s);
+}
+
+std::size_t Exchange::kept_body_max() const {
+    const auto& retry = route_->settings->retry;
+    return (retry ? *retry : config::RetrySettings{}).max_body.value;
 }
 
 // `stable`: the slices outlive the current event.
@@ -440,10 +460,11 @@ void Exchange::on_request_end(std::span<const http::Field> trailers) {
     for (const http::Field& f : trailers)
         held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
     Attempt* attempt = running();
-    if (attempt != nullptr && attempt->head_sent()) finish_request_to(attempt->stream());
+    if (attempt != nullptr && attempt->head_sent()) finish_request_to(*attempt);
 }
 
-void Exchange::finish_request_to(PooledConnection& upstream) {
+void Exchange::finish_request_to(Attempt& attempt) {
+    PooledConnection& upstream = attempt.stream();
     if (request().framing == http::Framing::kChunked) {
         upstream.write_copy("0\r\n");
         for (const http::Field& f : held_trailers_) {
@@ -455,6 +476,7 @@ void Exchange::finish_request_to(PooledConnection& upstream) {
         upstream.write_copy("\r\n");
     }
     upstream.request_finished();
+    attempt.request_sent();
 }
 
 std::size_t Exchange::request_room() {
@@ -498,6 +520,7 @@ void Exchange::accept(Attempt& attempt, int status) {
     if (&attempt == second_.get()) policy_cells()->hedges_won->add();
     endpoint_ = attempt.endpoint();
     const Instant now = worker_.loop().now();
+    head_at_ = now;
     upstream_time_ = now - attempt.began();
     if (route_->settings->hedge) context_.policies->latency.record(now, now - tried_since_);
     context_.status = status;
@@ -528,6 +551,7 @@ void Exchange::open_tunnel(Attempt& attempt, http::ResponseHead& head) {
                        out.text("Connection: Upgrade\r\n");
                    });
     context_.response = nullptr;
+    if (context_.under_concurrency_limit) end_policies();  // what a tunnel does is no request any more
     start_tunnel();
 }
 
@@ -563,8 +587,7 @@ bool Exchange::may_try_again(const http::ClientFailure& failure) const {
     // A kept connection that the upstream closed while the request was under way: the one case in which a request is
     // repeated without being asked, once, and only when repeating is harmless (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
     return failure.error == http::ClientError::kReset && failure.reused && attempts_ == 1 &&
-           http::is_idempotent(request().method) && request().framing == http::Framing::kNone &&
-           !request().upgrade && !response_started();
+           safe_to_repeat() && request().framing == http::Framing::kNone && !response_started();
 }
 
 // An answer that the route wants repeated. False: it is to be passed on.
@@ -633,13 +656,21 @@ void Exchange::attempt_failed(Attempt& attempt, const http::ClientFailure& failu
 
 void Exchange::on_timeout(Instant) {
     const uv::Loop::Event event(worker_.loop());
+    if (response_finished()) return;  // it waits behind others of its connection
     for (Attempt* attempt : {&first_, second_.get()}) {
-        if (attempt != nullptr && attempt->active() && winner_ == nullptr)
+        if (attempt != nullptr && attempt->active() && winner_ == nullptr && had_its_time(*attempt))
             cluster_->judge_failure(*attempt->endpoint(), "no answer within the route's timeout",
                                     worker_.loop().wall());
     }
     stop_trying(true);
     fail(Failure::kRouteTimeout);
+}
+
+// That there was no answer says something of the endpoint only when it had the whole request and most of the route's time:
+// not when the client was slow to send, or the caller's deadline or a wait before the attempt left it little.
+bool Exchange::had_its_time(const Attempt& attempt) const {
+    return request_complete() && attempt.head_sent() &&
+           worker_.loop().now() - attempt.began() >= route_->settings->timeout / 2;
 }
 
 void Exchange::on_bad_request(int status, const char* reason) {
@@ -754,12 +785,16 @@ void Exchange::end_policies() {
     filters::Outcome outcome;
     outcome.now = worker_.loop().now();
     outcome.timed_out = timed_out_;
-    if (winner_ != nullptr) outcome.latency = upstream_time_;
+    // From the place taken to the answer's head, or to the end for want of one.
+    if (winner_ != nullptr) outcome.latency = head_at_ - context_.limit_since;
     worker_.chain().on_end(context_, outcome);
-    if (const auto& limit = context_.policies->concurrency) {
-        policy_cells()->concurrency_limit->set(limit->limit());
-        policy_cells()->concurrency_in_flight->set(limit->in_flight());
-    }
+    show_concurrency();
+}
+
+void Exchange::show_concurrency() const {
+    const policy::ConcurrencyLimit& limit = *context_.policies->concurrency;
+    policy_cells()->concurrency_limit->set(limit.limit());
+    policy_cells()->concurrency_in_flight->set(limit.in_flight());
 }
 
 void Exchange::end() {

@@ -80,6 +80,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     void attempt_failed(Attempt& attempt, const http::ClientFailure& failure);
 
     void on_timeout(Instant now) override;
+    bool had_its_time(const Attempt& attempt) const;
     void on_may_start() override;
     void on_later();
 
@@ -100,7 +101,8 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::string_view endpoint_id_for_host() const;
     void write_body_to(PooledConnection& upstream, std::span<const std::string_view> slices, bool stable);
     void keep_body(std::span<const std::string_view> slices);
-    void finish_request_to(PooledConnection& upstream);
+    std::size_t kept_body_max() const;
+    void finish_request_to(Attempt& attempt);
     void forward_informational(http::ResponseHead& head);
     void open_tunnel(Attempt& attempt, http::ResponseHead& head);
     void accept(Attempt& attempt, int status);
@@ -121,6 +123,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     const RouteCells& cells() const;
     const PolicyCells* policy_cells() const;
     void end_policies();
+    void show_concurrency() const;
     void log_line(Duration took);
     void clear();
 
@@ -142,6 +145,8 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::string body_;          // not yet sent, or kept for a repetition
     std::vector<http::Field> held_trailers_;
     Instant tried_since_{};       // the first attempt's begin
+    Instant began_{};             // when it was the exchange's turn
+    Instant head_at_{};           // of the winner's answer
     Instant held_until_{};        // when waiting for an endpoint ends
     Duration upstream_time_{-1};  // from the answering attempt's begin until the response's head
     std::uint64_t key_hash_ = 0;

@@ -215,6 +215,7 @@ class HealthChecker::Cluster final : private Timer {
             (*set)[i].health = health[i];
         members_ = set;
         if (settings_) check_members();
+        arm();  // with fewer endpoints fewer may be out: some are due at once
         return set;
     }
 

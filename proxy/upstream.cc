@@ -159,12 +159,14 @@ void WorkerCluster::close_oldest_idle(const Endpoint& but) {
     if (oldest != nullptr) oldest->abandon();
 }
 
-bool WorkerCluster::wait(Waiter& waiter) {
+bool WorkerCluster::wait(Waiter& waiter, Admission why) {
     const std::uint32_t max = settings_.limits.max_pending;
     if (max != 0 && sum(pending_) >= max) return false;
     waiter.previous_ = last_waiting_;
     waiter.next_ = nullptr;
     waiter.waiting_ = true;
+    waiter.for_connection_ = why == Admission::kConnectionsBusy;
+    if (waiter.for_connection_) ++waiting_for_connection_;
     (last_waiting_ != nullptr ? last_waiting_->next_ : first_waiting_) = &waiter;
     last_waiting_ = &waiter;
     ++waiting_count_;
@@ -179,16 +181,23 @@ void WorkerCluster::stop_waiting(Waiter& waiter) {
     waiter.previous_ = waiter.next_ = nullptr;
     waiter.waiting_ = false;
     --waiting_count_;
+    if (waiter.for_connection_) --waiting_for_connection_;
     cells_.pending->add(-1);
+}
+
+bool WorkerCluster::no_endpoint() {
+    if (list_.empty()) return true;
+    if (health_seen_ != health_->version()) refresh_usable();
+    return usable_count_ == 0;
 }
 
 void WorkerCluster::release_waiting() {
     const Ref<WorkerCluster> self(this);
+    // Then all come back to the list in their order, or are refused; the next time there is nobody left to tell.
+    const bool tell = waiting_for_connection_ != 0 && no_endpoint();
     // Who goes on may come back to the end of the list: nobody is looked at twice.
     for (std::size_t left = waiting_count_; left != 0 && first_waiting_ != nullptr; --left) {
-        if (list_.empty()) return;
-        if (health_seen_ != health_->version()) refresh_usable();
-        if (usable_count_ == 0 || !connection_available()) return;
+        if (!tell && (no_endpoint() || !connection_available())) return;
         Waiter& waiter = *first_waiting_;
         stop_waiting(waiter);
         waiter.on_may_start();
@@ -206,6 +215,9 @@ PooledConnection& WorkerCluster::connection(const Ref<Endpoint>& endpoint, bool 
         unlink(*endpoint, connection);
         return connection;
     }
+    // A fresh one, admitted on the strength of an idle one: that one goes.
+    if (connections_max_ != 0 && open_ >= connections_max_ && endpoint->idle != nullptr)
+        endpoint->idle->abandon();
     auto* connection = new PooledConnection(loop_, *this, limits_, scratch_);
     connection->endpoint = endpoint;
     connection->cluster = Ref<WorkerCluster>(this);

@@ -54,6 +54,7 @@ class Waiter {
     Waiter* previous_ = nullptr;
     Waiter* next_ = nullptr;
     bool waiting_ = false;
+    bool for_connection_ = false;  // an endpoint there was
 };
 
 enum class Admission : std::uint8_t {
@@ -81,10 +82,11 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     Ref<Endpoint> pick(std::uint64_t hash, const Endpoint* avoid = nullptr);
     // The same within [cluster.limits]. With kYes, start at once: nothing is reserved.
     Admission admit(std::uint64_t hash, const Endpoint* avoid, Ref<Endpoint>& endpoint);
-    // Puts it at the end of the waiting list; false when max_pending wait already.
-    bool wait(Waiter& waiter);
+    // Puts it at the end of the waiting list; false when max_pending wait already. `why`: what admit() said.
+    bool wait(Waiter& waiter, Admission why);
     void stop_waiting(Waiter& waiter);
-    // Endpoints became usable, or connections free: releases who can go on.
+    // Endpoints became usable, or connections free: releases who can go on. When there is no endpoint any more, those that
+    // waited for a connection are released too, once: how long they wait for an endpoint is for them to say.
     void release_waiting();
     // An idle connection, or a new one that is connecting. `fresh`: never an idle one.
     PooledConnection& connection(const Ref<Endpoint>& endpoint, bool fresh);
@@ -120,6 +122,7 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     void unlink(Endpoint& endpoint, http::ClientConnection& connection);
     void rebuild_balancer();
     void refresh_usable();
+    bool no_endpoint();
     bool connection_available() const;
     void close_oldest_idle(const Endpoint& but);
 
@@ -142,8 +145,9 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     std::vector<const Gauge*> in_flight_;  // every worker's
     std::vector<const Gauge*> pending_;
     std::size_t waiting_count_ = 0;
-    std::uint32_t open_ = 0;             // connections
-    std::uint32_t connections_max_ = 0;  // this worker's share; 0 = no limit
+    std::size_t waiting_for_connection_ = 0;  // of them
+    std::uint32_t open_ = 0;                  // connections
+    std::uint32_t connections_max_ = 0;       // this worker's share; 0 = no limit
     Waiter* first_waiting_ = nullptr;
     Waiter* last_waiting_ = nullptr;
     bool panic_ = false;  // health is disregarded

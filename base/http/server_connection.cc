@@ -16,11 +16,6 @@ constexpr std::size_t kPendingMax = 64 * 1024;
 constexpr std::uint64_t kUnsentWatch =
     16 * 1024;  // below it the kernel holds too little to be worth an attack
 
-// After an answer: is the kernel still holding it?
-Duration first_look(Duration window) {
-    return window * 3 / 5;
-}
-
 std::uint64_t bytes_in(Duration window, std::uint64_t rate) {
     return rate * static_cast<std::uint64_t>(millis_of(window)) / 1000;
 }
@@ -485,13 +480,14 @@ bool ServerConnection::client_owes_reading() const {
 
 void ServerConnection::begin_window(Instant now) {
     window_open_ = true;
+    window_later_ = false;
     window_began_ = progress_at_ = now;
     if (owes_body() || blocked()) {
         window_base_ = progress();
     } else {
         // Between requests nothing is measured until the timer comes: no system call an exchange.
         window_base_ = kNotMeasured;
-        window_began_ = now - (limits_.rate_window - first_look(limits_.rate_window));
+        window_later_ = true;
     }
 }
 
@@ -502,7 +498,7 @@ Instant ServerConnection::next_deadline() {
         if (!window_open_) begin_window(now);
     }
     Instant deadline = Instant::max();
-    if (window_open_ && (owes_body() || sending)) deadline = window_began_ + limits_.rate_window;
+    if (window_open_ && (owes_body() || sending)) deadline = window_began_ + window_length();
     if (owes_body()) deadline = std::min(deadline, progress_at_ + limits_.body_idle_timeout);
     if (lingering_ && !blocked()) return std::min(deadline, phase_began_ + kLingerMax);
     if (front_ == nullptr && !lingering_) {
@@ -544,7 +540,7 @@ void ServerConnection::on_timeout(Instant now) {
         body_timed_out(ServerExchange::AbortReason::kBodyTimeout);
         return;
     }
-    if (window_open_ && (owes_body() || sending) && now >= window_began_ + limits_.rate_window) {
+    if (window_open_ && (owes_body() || sending) && now >= window_began_ + window_length()) {
         const std::uint64_t done = progress();
         const std::uint64_t moved = done - window_base_;
         const std::uint64_t rate = owes_body() ? limits_.body_rate_min : limits_.read_rate_min;
@@ -554,7 +550,7 @@ void ServerConnection::on_timeout(Instant now) {
             window_open_ = false;
         } else {
             if (moved != 0) progress_at_ = now;
-            const std::uint64_t least = bytes_in(limits_.rate_window, rate);
+            const std::uint64_t least = bytes_in(window_length(), rate);
             const bool measured = window_base_ != kNotMeasured;
             if ((measured && moved < least) || now - progress_at_ >= limits_.body_idle_timeout) {
                 body_timed_out(owes_body() ? ServerExchange::AbortReason::kBodyTimeout
@@ -563,6 +559,7 @@ void ServerConnection::on_timeout(Instant now) {
             }
             window_began_ = now;
             window_base_ = done;
+            window_later_ = true;
         }
     }
     if (now >= next_deadline()) {

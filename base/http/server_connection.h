@@ -31,7 +31,7 @@ struct ServerLimits {
     Duration idle_timeout{};    // between requests; in a tunnel of which only the client's direction is left
     Duration body_idle_timeout{};  // no byte of a body, or no progress of the reader, for so long
     Duration rate_window =
-        std::chrono::seconds(5);        // grace at the beginning and step of the rate measurement
+        std::chrono::seconds(5);  // grace at the beginning; after it the rate is measured over 3/5 of this
     std::uint64_t body_rate_min = 500;  // bytes per second over each window while a body is owed; 0 = off
     std::uint64_t read_rate_min = 500;  // the same for a client that reads our answer
     unsigned pipelined_max = 16;
@@ -233,6 +233,10 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     // Deadlines.
     void arm();
     void begin_window(Instant now);
+    // The first one is long: it is the grace, and what fills the kernel's buffers falls into it.
+    Duration window_length() const {
+        return window_later_ ? limits_.rate_window * 3 / 5 : limits_.rate_window;
+    }
     std::uint64_t progress() const;
     bool owes_body() const { return receiving_ && !waiting_start_ && !body_paused_ && !tunnel_; }
     bool client_owes_reading() const;
@@ -264,7 +268,8 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     bool head_begun_ : 1 = false;  // something of a head has come
     bool tunnel_ : 1 = false;
     bool window_open_ : 1 = false;
-    bool input_left_ : 1 = false;  // behind the step that is being handled
+    bool window_later_ : 1 = false;  // not the first since it was opened
+    bool input_left_ : 1 = false;    // behind the step that is being handled
 };
 
 }  // namespace outrider::http
