@@ -146,8 +146,9 @@ def draw_seconds(drawing, bottom):
 
 
 def draw_legend(drawing, recordings, rate):
-    drawing.text(LEFT, 24, "One of three endpoints slows from 5 to 500 ms, answers 500, is killed, returns; then all are "
-                           f"killed and return. {rate:,.0f} requests/s, open loop", 14, extra='font-weight="bold"')
+    title = ("One of three endpoints slows from 5 to 500 ms, answers 500, is killed, returns; then all are killed and "
+             f"return. {rate:,.0f} requests/s, open loop")
+    drawing.text(LEFT, 24, title, 14, extra='font-weight="bold"')
     x = LEFT
     for recording, colour in zip(recordings, COLOURS):
         for words, dash, width in (("p99", "", 1.8), ("p50", "3 3", 1.4)):
