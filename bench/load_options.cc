@@ -34,6 +34,10 @@ how to load (one of)
   --warmup S             seconds before the measured window (default 0.4; none with --requests)
   --connections N        default 1
   --depth N              requests outstanding on one connection, closed loop only (default 1)
+  --connections-max N    open loop: opens more, up to N, when a request is due and all are busy
+  --record FILE          open loop: a line for each request, warm-up included: when it was due
+                         (CLOCK_MONOTONIC, ns), ns from then to its answer, status
+                         (0: connection lost, -1: no answer until the end)
 
 connections to be held (prints READY and JSON, holds until standard input closes, prints JSON again)
   --idle                 each is used for one request and then kept
@@ -90,6 +94,8 @@ const Option kOptions[] = {
     {"warmup", required_argument, [](O& o, Text value) { set(o.warmup, value); }},
     {"connections", required_argument, [](O& o, Text value) { set(o.connections, value); }},
     {"depth", required_argument, [](O& o, Text value) { set(o.depth, value); }},
+    {"connections-max", required_argument, [](O& o, Text value) { set(o.connections_max, value); }},
+    {"record", required_argument, [](O& o, Text value) { o.record = value; }},
     {"idle", no_argument, [](O& o, Text) { o.mode = Mode::kIdle; }},
     {"wait", no_argument, [](O& o, Text) { o.mode = Mode::kWait; }},
     {"drip", no_argument, [](O& o, Text) { o.mode = Mode::kDrip; }},
@@ -109,6 +115,9 @@ void check(const LoadOptions& options) {
     if (options.depth == 0 || options.depth > kDepthMax) usage_error("--depth must be 1 to 256");
     if (options.rate > 0 && (options.requests > 0 || options.depth > 1)) {
         usage_error("--rate goes with neither --requests nor --depth");
+    }
+    if (options.rate <= 0 && (options.connections_max > 0 || !options.record.empty())) {
+        usage_error("--connections-max and --record want a --rate");
     }
     if (options.slow_path.empty() != (options.slow_every == 0)) {
         usage_error("--slow-path and --slow-every belong together");

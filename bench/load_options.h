@@ -21,7 +21,9 @@ struct LoadOptions {
     std::uint16_t port = 0;
     std::string path = "/0";
     unsigned connections = 1;
-    unsigned depth = 1;  // requests outstanding on one connection
+    unsigned depth = 1;            // requests outstanding on one connection
+    unsigned connections_max = 0;  // open loop: opened when a request is due and all are busy
+    std::string record;            // file for RequestRecord; empty: none
     double seconds = 2;
     double warmup = 0.4;
     double rate = 0;             // requests a second over all connections

@@ -9,6 +9,7 @@
 #include "bench/cpu_use.h"
 #include "bench/histogram.h"
 #include "bench/load_connection.h"
+#include "bench/load_record.h"
 #include "bench/net.h"
 
 namespace outrider::bench {
@@ -51,12 +52,14 @@ class LoadRun {
         : options_(options),
           request_(make_request(options, options.path)),
           slow_request_(make_request(options, options.slow_path)),
-          connections_(options.connections),
-          in_free_list_(options.connections, false) {}
+          connections_(std::max(options.connections, options.connections_max)),
+          in_free_list_(connections_.size(), false),
+          begun_(options.connections),
+          record_(options.record) {}
 
     int run() {
-        for (LoadConnection& connection : connections_)
-            open(connection);
+        for (std::size_t i = 0; i < begun_; ++i)
+            open(connections_[i]);
         if (open_connections() == 0) die("cannot connect to 127.0.0.1:" + std::to_string(options_.port));
         start_ns_ = now_ns();
         if (!counted()) {
@@ -74,6 +77,7 @@ class LoadRun {
         const Reading end = read_counters();
         if (open_loop()) record_unanswered(end.at_ns);
         if (!measuring_) die("lost every connection before the measured window");
+        record_.close();
         print(end);
         return 0;
     }
@@ -140,8 +144,13 @@ class LoadRun {
     // due.
     void send_due() {
         const std::uint64_t now = now_ns();
-        for (std::uint64_t due = next_scheduled_ns(); due <= now && !free_.empty();
+        for (std::uint64_t due = next_scheduled_ns(); due <= now && may_send_more();
              due = next_scheduled_ns()) {
+            if (free_.empty() && !open_another()) {
+                ++sent_;
+                record_.add(due, now_ns(), RequestRecord::kLost);
+                continue;
+            }
             const std::size_t index = free_.front();
             free_.pop_front();
             in_free_list_[index] = false;
@@ -149,11 +158,21 @@ class LoadRun {
         }
     }
 
+    bool may_send_more() const { return !free_.empty() || begun_ < connections_.size(); }
+
+    // Puts a fresh connection on the empty free list. False: refused.
+    bool open_another() {
+        LoadConnection& connection = connections_[begun_++];
+        open(connection);
+        ready_to_send(connection);
+        return connection.is_open();
+    }
+
     std::uint64_t time_to_wait() const {
         const std::uint64_t now = now_ns();
         std::uint64_t until = measuring_ ? end_ns_ : measure_from_ns_;
         if (counted()) until = now + 100'000'000;
-        if (open_loop() && !free_.empty()) until = std::min(until, next_scheduled_ns());
+        if (open_loop() && may_send_more()) until = std::min(until, next_scheduled_ns());
         return until > now ? until - now : 0;
     }
 
@@ -173,6 +192,8 @@ class LoadRun {
 
     void reopen(LoadConnection& connection) {
         errors_ += connection.outstanding();
+        for (const Sent& request : connection.waiting())
+            record_.add(request.scheduled_ns, now_ns(), RequestRecord::kLost);
         ++reconnects_;
         connection.close();
         open(connection);
@@ -181,8 +202,9 @@ class LoadRun {
     void record(const Completed& answer) {
         ++answered_;
         if (answer.status != 200) ++non_200_;
-        if (!measuring_) return;
         const Sent& request = answer.request;
+        record_.add(request.scheduled_ns, answer.answered_ns, answer.status);
+        if (!measuring_) return;
         const std::uint64_t latency = answer.answered_ns - request.scheduled_ns;
         if (request.slow) {
             slow_.record(latency);
@@ -198,6 +220,7 @@ class LoadRun {
         const auto usual = static_cast<std::uint64_t>(from_schedule_.quantile(0.5));
         const auto add = [&](std::uint64_t scheduled) {
             ++unanswered_;
+            record_.add(scheduled, now, RequestRecord::kUnanswered);
             if (now > scheduled && now - scheduled > usual) from_schedule_.record(now - scheduled);
         };
         for (const LoadConnection& connection : connections_) {
@@ -246,6 +269,8 @@ class LoadRun {
     std::vector<LoadConnection> connections_;
     std::deque<std::size_t> free_;  // open loop: connections with nothing outstanding, longest first
     std::vector<bool> in_free_list_;
+    std::size_t begun_;  // connections_ from here on were never opened
+    RequestRecord record_;
     std::vector<Completed> completed_;
 
     std::uint64_t start_ns_ = 0;

@@ -49,15 +49,16 @@ WORKLOADS = [
 class Bench:
     """Where everything runs; what every measurement needs."""
 
-    def __init__(self, load_program, backend, load_core, proxy_core):
+    def __init__(self, load_program, backend, load_core, proxy_core, more_backends=()):
         self.load_program = load_program
         self.backend = backend
+        self.more_backends = more_backends
         self.load_core = load_core
         self.proxy_core = proxy_core
 
     def load(self, port, pids, *options):
         """One run of the load generator: its JSON, and how much CPU time went to others. None: failed."""
-        own = sorted({self.backend.pid, *pids})
+        own = sorted({self.backend.pid, *pids, *(backend.pid for backend in self.more_backends)})
         cores = {self.load_core, self.proxy_core}
         busy, steal = busy_seconds(cores)
         used, generator, start = run_seconds(own), children_seconds(), time.monotonic()

@@ -81,15 +81,15 @@ def read_strace(path):
     return counts
 
 
-def instructions(bench, peer, run):
+def instructions(bench, peer, run, connections=64):
     """User instructions per request under callgrind: the difference of two counts of requests, so that
-    starting and stopping cancel out. 1 KiB, 64 connections. Nothing when a run failed."""
+    starting and stopping cancel out. 1 KiB. Nothing when a run failed."""
     few, many = CALLGRIND_COUNTS
-    costs = [callgrind(bench, peer, run, requests) for requests in (few, many)]
+    costs = [callgrind(bench, peer, run, requests, connections) for requests in (few, many)]
     return (costs[1] - costs[0]) / (many - few) if all(costs) else None
 
 
-def callgrind(bench, peer, run, requests):
+def callgrind(bench, peer, run, requests, connections):
     pattern = os.path.join(run, "callgrind.out")
     for old in glob.glob(pattern + ".*"):
         os.unlink(old)
@@ -99,8 +99,8 @@ def callgrind(bench, peer, run, requests):
         return None
     try:
         time.sleep(0.5)
-        result = bench.load(peer.port, child.pids(), "--path", "/1024", "--connections", "64",
-                            "--requests", str(requests))
+        result = bench.load(peer.port, child.pids(), "--path", "/1024", "--connections",
+                            str(connections), "--requests", str(requests))
     finally:
         child.stop(patience=30)
     if not result or result["requests"] != requests:
