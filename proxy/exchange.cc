@@ -213,14 +213,38 @@ void Exchange::wait_for(Admission why) {
         fail(Failure::kTooManyPending);
         return;
     }
-    cluster_->cells().held->add();
+    if (!was_held_) cluster_->cells().held->add();
+    was_held_ = true;
+    // Who waits for an endpoint keeps no place from those that have one.
+    if (context_.under_concurrency_limit) end_policies();
     phase_ = Phase::kWaiting;
     if (why == Admission::kNoEndpoint) worker_.loop().schedule(later_, held_until_ - now);
 }
 
 void Exchange::on_may_start() {
     leave_phase();
-    begin_attempt(false, true);
+    if (take_place()) begin_attempt(false, true);
+}
+
+// Back under the adaptive limit after waiting. False when there is no place: then it goes on waiting as long as it may be held.
+bool Exchange::take_place() {
+    if (context_.policies == nullptr || !context_.policies->limited || context_.under_concurrency_limit)
+        return true;
+    policy::ConcurrencyLimit& limit = *context_.policies->concurrency;
+    const Instant now = worker_.loop().now();
+    if (limit.try_acquire(now)) {
+        context_.under_concurrency_limit = true;
+        context_.limit_since = now;
+        show_concurrency();
+        return true;
+    }
+    if (held_until_ != Instant{} && now < held_until_) {
+        wait_for(Admission::kNoEndpoint);
+    } else {
+        policy_cells()->shed->add();
+        fail(Failure::kShed, {}, limit.retry_after());
+    }
+    return false;
 }
 
 void Exchange::enter(Phase phase, Duration time) {
@@ -521,11 +545,16 @@ void Exchange::attempt_head(Attempt& attempt, http::ResponseHead& head) {
 void Exchange::accept(Attempt& attempt, int status) {
     leave_phase();
     winner_ = &attempt;
-    if (Attempt* other = &attempt == &first_ ? second_.get() : &first_; other != nullptr && other->active())
-        other->give_up(cluster_->cells().discarded, false);
-    if (&attempt == second_.get()) policy_cells()->hedges_won->add();
-    endpoint_ = attempt.endpoint();
     const Instant now = worker_.loop().now();
+    const bool hedge_won = &attempt == second_.get();
+    if (hedge_won) policy_cells()->hedges_won->add();
+    if (Attempt* other = hedge_won ? &first_ : second_.get(); other != nullptr && other->active()) {
+        const Ref<Endpoint> overtaken = other->endpoint();
+        const Instant began = other->began();
+        other->give_up(cluster_->cells().discarded, false);
+        if (hedge_won) cluster_->overtaken(*overtaken, now - began, now);
+    }
+    endpoint_ = attempt.endpoint();
     head_at_ = now;
     upstream_time_ = now - attempt.began();
     if (route_->settings->hedge) context_.policies->latency.record(now, now - tried_since_);
@@ -795,6 +824,7 @@ void Exchange::end_policies() {
     if (winner_ != nullptr) outcome.latency = head_at_ - context_.limit_since;
     worker_.chain().on_end(context_, outcome);
     show_concurrency();
+    if (cluster_ && cluster_->waiting() != 0) cluster_->release_soon();
 }
 
 void Exchange::show_concurrency() const {
@@ -868,7 +898,7 @@ void Exchange::clear() {
     upstream_time_ = Duration(-1);
     key_hash_ = 0;
     attempts_ = 0;
-    body_kept_ = body_gone_ = upstream_done_ = timed_out_ = false;
+    was_held_ = body_kept_ = body_gone_ = upstream_done_ = timed_out_ = false;
     recycle();
 }
 

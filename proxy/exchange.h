@@ -82,6 +82,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     void on_timeout(Instant now) override;
     bool had_its_time(const Attempt& attempt) const;
     void on_may_start() override;
+    bool take_place();
     void on_later();
 
     void prepare_context();
@@ -152,6 +153,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::uint64_t key_hash_ = 0;
     std::uint32_t attempts_ = 0;
     Phase phase_ = Phase::kNone;
+    bool was_held_ = false;       // waited for an endpoint or a connection
     bool body_kept_ = false;      // body_ holds all of it, also what was sent
     bool body_gone_ = false;      // some of it was sent and not kept
     bool upstream_done_ = false;  // answered, or given up: what the client still sends is nobody's

@@ -249,6 +249,14 @@ void WorkerCluster::end(Endpoint& endpoint, Duration latency, Instant now, bool 
     }
 }
 
+void WorkerCluster::overtaken(Endpoint& endpoint, Duration elapsed, Instant now) {
+    if (endpoint.index == Endpoint::kRemoved) return;
+    auto& load = loads_[endpoint.index];
+    load.latency_ewma_us =
+        policy::ewma_overtaken(load.latency_ewma_us, static_cast<double>(elapsed.count()) / 1000.0);
+    endpoint.last_sample = now;
+}
+
 void WorkerCluster::close_idle() {
     for (const Ref<Endpoint>& e : list_) {
         while (e->idle != nullptr)

@@ -102,6 +102,11 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
         if (endpoint.address.health) health_->on_failure(*endpoint.address.health, reason, loop_.now(), wall);
     }
 
+    // An attempt there was given up because a later one elsewhere was quicker.
+    void overtaken(Endpoint& endpoint, Duration elapsed, Instant now);
+    // release_waiting() from the loop, soon.
+    void release_soon() { loop_.schedule(*this, Duration(0)); }
+
     // Closes what is idle; the rest closes when its exchange ends.
     void close_idle();
     void retire() {

@@ -173,4 +173,9 @@ double ewma_update(double old_us, double sample_us, Duration dt) {
     return std::max(kLeastUs, old_us * kept + sample * (1 - kept));
 }
 
+double ewma_overtaken(double old_us, double elapsed_us) {
+    const double known = std::max(old_us, elapsed_us);
+    return std::max(known, std::min(2 * known, kOvertakenMax * elapsed_us));
+}
+
 }  // namespace outrider::policy

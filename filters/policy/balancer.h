@@ -114,6 +114,12 @@ double least_request_cost(const EndpointLoad& endpoint, const EndpointLoad& othe
 inline constexpr Duration kEwmaDecay = std::chrono::seconds(10);
 double ewma_update(double old_us, double sample_us, Duration dt);
 
+// The average when an attempt was given up after elapsed_us because a later one was quicker (a hedge): its latency is not known,
+// only that it is longer. Doubles the average, up to kOvertakenMax times what elapsed: otherwise an endpoint whose every
+// attempt is overtaken would look like one that answers within the hedge's wait, and idle besides. Never lowers it.
+inline constexpr double kOvertakenMax = 16;
+double ewma_overtaken(double old_us, double elapsed_us);
+
 // Bounds
 // ----------------------------------------------------------------------------------------------
 

@@ -288,6 +288,16 @@ TEST(LeastRequest, GivesASlowEndpointFewerRequests) {
     EXPECT_GT(counts[0], 0);
 }
 
+TEST(Ewma, OfWhoIsOvertakenGrowsToAManifoldOfWhatElapsed) {
+    double average = 0;
+    for (const double expected : {2000.0, 4000.0, 8000.0, 16000.0, 16000.0}) {
+        average = ewma_overtaken(average, 1000);
+        EXPECT_DOUBLE_EQ(average, expected);
+    }
+    EXPECT_DOUBLE_EQ(ewma_overtaken(50'000, 1000), 50'000) << "what is known to be slower stays";
+    EXPECT_DOUBLE_EQ(ewma_overtaken(500, 4000), 8000);
+}
+
 TEST(Ewma, JumpsToAPeakAndDecaysFromIt) {
     EXPECT_DOUBLE_EQ(ewma_update(0, 500, 0s), 500) << "first sample";
     EXPECT_DOUBLE_EQ(ewma_update(500, 9000, 1ms), 9000) << "peak";
