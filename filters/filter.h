@@ -103,7 +103,7 @@ using Verdict = std::variant<Continue, LocalResponse, Pause, Refuse>;
 // How an exchange went, for filters that keep count.
 struct Outcome {
     Instant now{};
-    Duration latency{-1};    // from the first attempt's begin to the answer's head; negative: there was none
+    Duration latency{-1};    // from the admission to the answer's head; negative: there was none
     bool timed_out = false;  // no answer, or no whole one, for want of time
 };
 

@@ -1,6 +1,6 @@
 // The route's rate limit (GCRA, policy/rate_limit.h). What is over it gets 429 with Retry-After and the RateLimit fields of
 // draft-ietf-httpapi-ratelimit-headers-10: RateLimit-Policy (q: the quota, w: its window) and RateLimit (r: what is left,
-// t: seconds until the bucket is full).
+// t: seconds until one more is allowed).
 #include <cmath>
 #include <string>
 

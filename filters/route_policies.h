@@ -3,6 +3,9 @@
 // Kept over reloads; limits follow the newest configuration. Only routes with policies have one.
 #pragma once
 
+#include <algorithm>
+#include <memory>
+#include <mutex>
 #include <optional>
 
 #include "base/ref.h"
@@ -13,23 +16,40 @@
 
 namespace outrider::filters {
 
+// budget.min_per_second of a route, for the whole process: a share for each worker would be nothing when there are few requests.
+// Behind a lock, since extra attempts are rare.
+class RetryFloor {
+  public:
+    explicit RetryFloor(std::uint32_t per_second) : budget_(0, per_second) {}
+    void configure(std::uint32_t per_second) {
+        const std::lock_guard lock(mutex_);
+        budget_.configure(0, per_second);
+    }
+    bool take(Instant now) {
+        const std::lock_guard lock(mutex_);
+        latest_ = std::max(latest_, now);
+        return budget_.try_retry(latest_);
+    }
+
+  private:
+    std::mutex mutex_;
+    policy::RetryBudget budget_;
+    Instant latest_{};  // workers' turns begin at different times
+};
+
 struct RoutePolicies final : RefCounted {
-    policy::RetryBudget budget{0, 0};  // of the first configure() on
-    policy::LatencyWindow latency;     // of whole exchanges until the answer's head, for percentile hedges
+    policy::RetryBudget budget{0, 0};
+    policy::LatencyWindow latency;  // of whole exchanges until the answer's head, for percentile hedges
     std::optional<policy::ConcurrencyLimit> concurrency;
     bool limited = false;  // by `concurrency`
 
     // What holds for the whole process is shared out equally.
     // `seed`: the same in every worker, another one in each process (policy::ConcurrencyLimit says why).
-    void configure(const config::RouteSettings& route, unsigned workers, std::uint64_t seed) {
+    void configure(const config::RouteSettings& route, unsigned workers, std::uint64_t seed,
+                   std::shared_ptr<RetryFloor> floor) {
         const config::RetrySettings retry = route.retry.value_or(config::RetrySettings{});
-        const double per_second = static_cast<double>(retry.budget_min_per_second) / workers;
-        if (configured_) {
-            budget.configure(retry.budget_ratio, per_second);
-        } else {
-            budget = policy::RetryBudget(retry.budget_ratio, per_second);  // begins with its tokens
-            configured_ = true;
-        }
+        budget.configure(retry.budget_ratio, 0);
+        budget.set_floor([floor = std::move(floor)](Instant now) { return floor->take(now); });
         // Once made it stays, since requests under way hold places in it.
         limited = route.concurrency.has_value();
         if (!limited) return;
@@ -42,9 +62,6 @@ struct RoutePolicies final : RefCounted {
             concurrency.emplace(limits, seed);
         }
     }
-
-  private:
-    bool configured_ = false;
 };
 
 }  // namespace outrider::filters

@@ -195,7 +195,9 @@ void Exchange::start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh
 // No endpoint or no connection for now.
 void Exchange::wait_for(Admission why) {
     const Instant now = worker_.loop().now();
-    if (why == Admission::kRequestsBusy) {
+    const bool held = held_until_ != Instant{} &&
+                      now < held_until_;  // it was already: a release of many at once must not lose it
+    if (why == Admission::kRequestsBusy && !held) {
         cluster_->cells().overflow_requests->add();
         fail(Failure::kTooManyRequests);
         return;
@@ -218,7 +220,7 @@ void Exchange::wait_for(Admission why) {
     // Who waits for an endpoint keeps no place from those that have one.
     if (context_.under_concurrency_limit) end_policies();
     phase_ = Phase::kWaiting;
-    if (why == Admission::kNoEndpoint) worker_.loop().schedule(later_, held_until_ - now);
+    if (held || why == Admission::kNoEndpoint) worker_.loop().schedule(later_, held_until_ - now);
 }
 
 void Exchange::on_may_start() {

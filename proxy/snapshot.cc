@@ -91,18 +91,31 @@ policy::RetryLimits retry_limits(const config::RetrySettings& s) {
     return out;
 }
 
+const RouteEntry* same_route(const config::RouteSettings& route, const Snapshot* snapshot) {
+    if (snapshot == nullptr) return nullptr;
+    for (const ListenerEntry& listener : snapshot->listeners) {
+        for (const RouteEntry& had : listener.routes) {
+            if (had.settings->name == route.name) return &had;
+        }
+    }
+    return nullptr;
+}
+
+std::shared_ptr<filters::RetryFloor> retry_floor(const config::RouteSettings& route,
+                                                 const Snapshot* previous) {
+    const std::uint32_t per_second = route.retry.value_or(config::RetrySettings{}).budget_min_per_second;
+    const RouteEntry* had = same_route(route, previous);
+    if (had == nullptr || !had->retry_floor) return std::make_shared<filters::RetryFloor>(per_second);
+    had->retry_floor->configure(per_second);
+    return had->retry_floor;
+}
+
 // The bucket goes on with what it has given, as long as the settings are the same.
 std::shared_ptr<filters::RateLimiter> rate_limiter(const config::RouteSettings& route,
                                                    const Snapshot* previous) {
     if (!route.rate_limit) return {};
-    if (previous != nullptr) {
-        for (const ListenerEntry& listener : previous->listeners) {
-            for (const RouteEntry& had : listener.routes) {
-                if (had.settings->name == route.name && had.settings->rate_limit == route.rate_limit)
-                    return had.rate_limiter;
-            }
-        }
-    }
+    const RouteEntry* had = same_route(route, previous);
+    if (had != nullptr && had->settings->rate_limit == route.rate_limit) return had->rate_limiter;
     return std::make_shared<filters::RateLimiter>(*route.rate_limit, uv::random_seed());
 }
 
@@ -150,6 +163,7 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
         entry.policy_cells = policy_cells(metrics, workers, listener.name, route.name);
     if (route.hedge) entry.hedge = std::make_shared<HedgeView>(workers);
     if (route.retry) entry.retry = retry_limits(*route.retry);
+    if (route.retry || route.hedge) entry.retry_floor = retry_floor(route, parts.previous);
     entry.seed = mix64(parts.seed ^ policy::key_hash(route.name));
     entry.rate_limiter = rate_limiter(route, parts.previous);
     return entry;

@@ -17,6 +17,7 @@
 #include "filters/policy/retry.h"
 #include "filters/policy/weighted_pick.h"
 #include "filters/rate_limiter.h"
+#include "filters/route_policies.h"
 
 namespace outrider::proxy {
 
@@ -80,6 +81,7 @@ struct RouteEntry {
     std::vector<PolicyCells> policy_cells;  // per worker; empty for a route without policies
     policy::RetryLimits retry;
     std::shared_ptr<HedgeView> hedge;                    // null without [route.hedge]
+    std::shared_ptr<filters::RetryFloor> retry_floor;    // kept over reloads
     std::uint64_t seed = 0;                              // of this route in this process
     std::shared_ptr<filters::RateLimiter> rate_limiter;  // kept over reloads that do not change its settings
 

@@ -241,6 +241,8 @@ void WorkerCluster::end(Endpoint& endpoint, Duration latency, Instant now, bool 
     if (endpoint.index == Endpoint::kRemoved) return;
     auto& load = loads_[endpoint.index];
     if (load.in_flight > 0) --load.in_flight;
+    if (first_waiting_ != nullptr && settings_.limits.max_requests != 0) [[unlikely]]
+        release_soon();
     // With one endpoint there is nothing to compare.
     if (latency >= Duration(0) && list_.size() > 1) {
         load.latency_ewma_us = policy::ewma_update(

@@ -202,7 +202,7 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
             Ref<filters::RoutePolicies> kept_policies = policies_[route.settings->name];
             if (!kept_policies) kept_policies = Ref<filters::RoutePolicies>(new filters::RoutePolicies);
             kept_policies->configure(*route.settings, static_cast<unsigned>(placement_.open.size()),
-                                     route.seed);
+                                     route.seed, route.retry_floor);
             policies[route.settings->name] = kept_policies;
             next->policies[route.index] = kept_policies;
         }

@@ -70,6 +70,11 @@ void RetryBudget::on_request(Instant now) {
 }
 
 bool RetryBudget::try_retry(Instant now) {
+    const bool granted = floor_ && floor_(now);
+    return try_own(now) || granted;
+}
+
+bool RetryBudget::try_own(Instant now) {
     advance(now);
     const auto granted = static_cast<double>(retries_ + 1);
     const bool ratio = granted <= ratio_ * static_cast<double>(requests_) + kRounding;

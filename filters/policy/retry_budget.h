@@ -30,6 +30,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 
 #include "base/time.h"
 
@@ -49,6 +50,8 @@ class RetryBudget {
     void on_request(Instant now);
     // True: make one extra attempt, it is counted. False: nothing changed.
     bool try_retry(Instant now);
+    // A floor that several budgets share (a process's workers): asked first, and what it grants counts here as well.
+    void set_floor(std::function<bool(Instant now)> floor) { floor_ = std::move(floor); }
 
     // As try_retry counts them.
     std::uint64_t requests_in_window(Instant now);
@@ -64,6 +67,9 @@ class RetryBudget {
     Bucket& bucket(std::int64_t slot) { return ring_[static_cast<std::uint64_t>(slot) % kRing]; }
     void advance(Instant now);
 
+    bool try_own(Instant now);
+
+    std::function<bool(Instant)> floor_;
     double ratio_ = 0;
     double min_per_second_ = 0;
     double tokens_ = 0;
