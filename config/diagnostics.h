@@ -34,6 +34,7 @@ class Diagnostics {
     void error(Position at, std::string_view key, std::string_view reason);
     void warning(Position at, std::string_view key, std::string_view reason);
     bool has_errors() const { return errors_ > 0; }
+    bool full() const { return list_.size() >= kDiagnosticsMax; }  // what is added now is not kept
 
     // Remembers where a dotted key stands ("route[2].match.host").
     void locate(std::string key, Position at) { positions_.insert_or_assign(std::move(key), at); }

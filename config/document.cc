@@ -1,88 +1,95 @@
 #include "config/document.h"
 
 #include <algorithm>
-#include <optional>
+#include <string>
 
 #include "config/toml_library.h"
 
 namespace outrider::config {
 namespace {
 
-constexpr unsigned kDottedPartsMax = 16;
+constexpr std::size_t kDottedPartsMax = 16;
 
 Position begin_of(const toml::source_region& region) {
     return {static_cast<unsigned>(region.begin.line), static_cast<unsigned>(region.begin.column)};
 }
 
-// Finds a dotted key with too many parts. toml++ 3.3 bounds the nesting of values but not that of
-// dotted keys, and frees the tables they make by recursion: one long line of "a.a.a..." would
-// overflow the stack. The scan agrees with TOML up to the first syntax error, where parsing stops.
-class DottedKeyScan {
+// Finds what toml++ 3.3 does not bound. It scans as TOML reads up to the first syntax error, where parsing stops.
+//   * A dotted key with too many parts: the library frees the tables that they make by recursion, so one long line of
+//     "a.a.a..." would overflow the stack.
+//   * Too many tables: the library keeps those that arrays, dotted keys and headers made in plain vectors and searches
+//     them for each part of each header and dotted key. 4 MiB of "[[a]] [[a.b]] [[a.b.c]]" took 20 seconds.
+class TableScan {
   public:
-    explicit DottedKeyScan(std::string_view text) : text_(text) {}
+    explicit TableScan(std::string_view text) : text_(text) {}
 
-    std::optional<Position> too_deep() {
+    // Reports the first and returns true.
+    bool too_much(Diagnostics& diagnostics) {
         while (pos_ < text_.size()) {
             const char c = text_[pos_];
             if (c == '"' || c == '\'') {
-                skip_string(c);
+                skip_string();
                 continue;
             }
             if (c == '#') {
-                while (pos_ < text_.size() && text_[pos_] != '\n')
-                    ++pos_;
+                pos_ = std::min(text_.find('\n', pos_), text_.size());
                 continue;
             }
-            if (c == '.') {
-                if (++dots_ >= kDottedPartsMax) return position();
-            } else if (c == '\n') {
-                dots_ = 0;
-                new_line();
-            } else if (std::string_view("=,[]{}").find(c) != std::string_view::npos) {
-                dots_ = 0;
+            if (c == '.' || (c == '[' && blank_line_)) {
+                if (c == '.' && ++dots_ >= kDottedPartsMax) {
+                    return report(diagnostics, "a key of more than ", kDottedPartsMax, " dotted parts");
+                }
+                if (!in_value_ && ++parts_ > kTablePartsMax) {
+                    return report(diagnostics, "more than ", kTablePartsMax,
+                                  " table headers and dots in keys");
+                }
             }
+            step(c);
             ++pos_;
         }
-        return std::nullopt;
+        return false;
     }
 
   private:
-    void new_line() {
-        ++line_;
-        line_start_ = pos_ + 1;
-    }
-    Position position() const { return {line_, static_cast<unsigned>(pos_ - line_start_ + 1)}; }
-
-    void skip_string(char quote) {
-        const std::string triple(3, quote);
-        const bool multi_line = text_.substr(pos_, 3) == triple;
-        pos_ += multi_line ? 3 : 1;
-        while (pos_ < text_.size()) {
-            const char c = text_[pos_];
-            if (c == '\\' && quote == '"' && pos_ + 1 < text_.size() && text_[pos_ + 1] != '\n') {
-                pos_ += 2;
-                continue;
-            }
-            if (c == '\n') {
-                if (!multi_line) return;  // unterminated: TOML stops here too
-                new_line();
-            }
-            if (c == quote && (!multi_line || text_.substr(pos_, 3) == triple)) {
-                pos_ += multi_line ? 3 : 1;
-                // Up to two quotes may stand directly before the closing three.
-                while (multi_line && pos_ < text_.size() && text_[pos_] == quote)
-                    ++pos_;
-                return;
-            }
-            ++pos_;
+    void step(char c) {
+        if (c == '\n') {
+            dots_ = 0;
+            blank_line_ = true;
+            in_value_ = false;
+            new_line(pos_);
+            return;
         }
+        if (c != ' ' && c != '\t') blank_line_ = false;
+        if (std::string_view("=,[]{}").find(c) != std::string_view::npos) {
+            dots_ = 0;
+            in_value_ = c == '=';  // behind '{' and ',' there may be keys again
+        }
+    }
+    void new_line(std::size_t at) {
+        ++line_;
+        line_start_ = at + 1;
+    }
+    bool report(Diagnostics& diagnostics, std::string_view before, std::size_t max, std::string_view after) {
+        const Position at{line_, static_cast<unsigned>(pos_ - line_start_ + 1)};
+        diagnostics.error(at, "", std::string(before) + std::to_string(max) + std::string(after));
+        return true;
+    }
+    void skip_string() {
+        const std::size_t end = end_of_string(text_, pos_);
+        for (; pos_ < end; ++pos_) {
+            if (text_[pos_] == '\n') new_line(pos_);
+        }
+        blank_line_ = false;
     }
 
     std::string_view text_;
     std::size_t pos_ = 0;
     std::size_t line_start_ = 0;
     unsigned line_ = 1;
-    unsigned dots_ = 0;
+    std::size_t dots_ = 0;   // in this key
+    std::size_t parts_ = 0;  // of all keys and headers
+    bool blank_line_ = true;
+    bool in_value_ = false;
 };
 
 Value convert(const toml::node& node);
@@ -149,11 +156,32 @@ std::string_view kind_name(Value::Kind kind) {
     return "a value";
 }
 
-Value parse_document(std::string_view text, Diagnostics& diagnostics) {
-    if (const auto at = DottedKeyScan(text).too_deep()) {
-        diagnostics.error(*at, "", "a key of more than " + std::to_string(kDottedPartsMax) + " dotted parts");
-        return {};
+std::size_t end_of_string(std::string_view text, std::size_t at) {
+    const char quote = text[at];
+    const std::string triple(3, quote);
+    const bool multi_line = text.substr(at, 3) == triple;
+    at += multi_line ? 3 : 1;
+    while (at < text.size()) {
+        const char c = text[at];
+        if (c == '\\' && quote == '"' && at + 1 < text.size() && text[at + 1] != '\n') {
+            at += 2;
+        } else if (c == '\n' && !multi_line) {
+            return at;  // not closed
+        } else if (c == quote && (!multi_line || text.substr(at, 3) == triple)) {
+            at += multi_line ? 3 : 1;
+            // Up to two quotes may stand directly before the closing three.
+            while (multi_line && at < text.size() && text[at] == quote)
+                ++at;
+            return at;
+        } else {
+            ++at;
+        }
     }
+    return at;
+}
+
+Value parse_document(std::string_view text, Diagnostics& diagnostics) {
+    if (TableScan(text).too_much(diagnostics)) return {};
     const toml::parse_result parsed = toml::parse(text);
     if (!parsed) {
         diagnostics.error(begin_of(parsed.error().source()), "",

@@ -36,7 +36,13 @@ std::string_view kind_name(Value::Kind kind);
 
 // Parses TOML 1.0. A syntax error is reported to `diagnostics` (the library stops at the first) and
 // yields an empty table. Keys of more than 16 dotted parts and values nested deeper than 32 are
-// errors, which bounds the recursion here and in the library on hostile input.
+// errors, which bounds the recursion here and in the library on hostile input. So are more than
+// kTablePartsMax table headers and dots in keys, since the library looks for each among all of them.
+inline constexpr std::size_t kTablePartsMax = 100'000;
 Value parse_document(std::string_view text, Diagnostics& diagnostics);
+
+// Where the string literal that begins at text[at], with a quote, ends: behind its last quote, or, when it is not
+// closed, where TOML stops to read it.
+std::size_t end_of_string(std::string_view text, std::size_t at);
 
 }  // namespace outrider::config

@@ -21,16 +21,18 @@ bool path_covers(const MatchSettings& earlier, const MatchSettings& later) {
     return prefix_holds(earlier.path_prefix, path);
 }
 
-bool methods_cover(const MatchSettings& earlier, const MatchSettings& later) {
+bool methods_cover(const MatchSettings& earlier, const MatchSettings& later, std::size_t& work) {
     if (earlier.methods.empty()) return true;
     if (later.methods.empty()) return false;
+    work += earlier.methods.size() * later.methods.size();
     return std::all_of(later.methods.begin(), later.methods.end(), [&](const std::string& method) {
         return std::find(earlier.methods.begin(), earlier.methods.end(), method) != earlier.methods.end();
     });
 }
 
 // Each header that `earlier` asks for, `later` asks for with the same value.
-bool headers_cover(const MatchSettings& earlier, const MatchSettings& later) {
+bool headers_cover(const MatchSettings& earlier, const MatchSettings& later, std::size_t& work) {
+    work += earlier.headers.size() * later.headers.size();
     return std::all_of(earlier.headers.begin(), earlier.headers.end(), [&](const HeaderMatch& wanted) {
         return std::any_of(later.headers.begin(), later.headers.end(), [&](const HeaderMatch& other) {
             return iequals(other.name, wanted.name) && other.value == wanted.value;
@@ -46,9 +48,15 @@ bool prefix_holds(std::string_view prefix, std::string_view path) {
     return path.size() == prefix.size() || prefix.back() == '/' || path[prefix.size()] == '/';
 }
 
-bool hides(const MatchSettings& earlier, const MatchSettings& later) {
+bool hides(const MatchSettings& earlier, const MatchSettings& later, std::size_t& work) {
+    ++work;
     return path_covers(earlier, later) && host_covers(earlier.host, later.host) &&
-           methods_cover(earlier, later) && headers_cover(earlier, later);
+           methods_cover(earlier, later, work) && headers_cover(earlier, later, work);
+}
+
+bool hides(const MatchSettings& earlier, const MatchSettings& later) {
+    std::size_t work = 0;
+    return hides(earlier, later, work);
 }
 
 }  // namespace outrider::config

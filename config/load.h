@@ -50,15 +50,15 @@ LoadResult parse(std::string_view text, const std::string& file_name, const EnvL
 LoadResult load_file(const std::string& path);
 
 // kHide writes "***" for the values of header rules and header matches that carry credentials
-// (Authorization, Cookie and names with "token", "secret", "password", "api-key" and the like in
-// them).
+// (credentials.h).
 enum class Secrets : std::uint8_t { kHide, kShow };
 
 // The settings as TOML again, every default spelled out; what /config shows. With kShow parse()
 // gives the same settings back.
 std::string to_toml(const Settings& settings, Secrets secrets = Secrets::kHide);
 
-// The file `settings` came from, with the same values hidden where they stand in it as whole strings.
-std::string hide_secrets(std::string source, const Settings& settings);
+// A file that was loaded, with the same values hidden however they are written, and what looks like
+// one in its comments. When a value is not surely hidden, a sentence instead of the file.
+std::string hide_secrets(std::string_view source);
 
 }  // namespace outrider::config

@@ -328,8 +328,8 @@ void TableReader::finish() {
     for (const Member& member : table_->members) {
         if (std::find(known_.begin(), known_.end(), member.key) != known_.end()) continue;
         if (++unknown > kDiagnosticsMax + 1) return;  // no more than that is kept anyway
-        context_.diagnostics.error(member.at, path_of(member.key),
-                                   "unknown key" + did_you_mean(member.key, known_));
+        const std::string near = context_.diagnostics.full() ? "" : did_you_mean(member.key, known_);
+        context_.diagnostics.error(member.at, path_of(member.key), "unknown key" + near);
     }
 }
 

@@ -14,7 +14,6 @@ namespace outrider::config {
 inline constexpr std::size_t kListenersMax = 256;
 inline constexpr std::size_t kRoutesMax = 10'000;
 inline constexpr std::size_t kClustersMax = 10'000;
-inline constexpr std::size_t kEndpointsMax = 4096;    // of a cluster
 inline constexpr std::size_t kRouteClustersMax = 64;  // weighted clusters of a route
 inline constexpr std::size_t kHeaderRulesMax = 256;   // lines of one set, add or remove
 inline constexpr std::size_t kRetryOnMax = 256;       // elements of retry.on

@@ -5,6 +5,7 @@
 // the default below is the default users get; docs/configuration.md says the trade-off.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -275,6 +276,8 @@ struct LimitSettings {
     Duration hold{0};  // wait so long for a usable endpoint; 0 = answer 503 at once; up to 5m
     friend bool operator==(const LimitSettings&, const LimitSettings&) = default;
 };
+
+inline constexpr std::size_t kEndpointsMax = 4096;  // of a cluster, listed or discovered
 
 struct ClusterSettings {
     std::string name;

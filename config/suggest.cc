@@ -13,10 +13,21 @@ constexpr std::size_t kWordMax = 64;
 constexpr std::size_t kPrefixMin = 3;
 constexpr std::size_t kFar = std::numeric_limits<std::size_t>::max();
 
+constexpr std::size_t kEditsMax = 3;
+
+char folded(char c) {
+    return c == '-' ? '_' : ascii_lower(c);
+}
+
 std::string folded(std::string_view word) {
-    std::string out = to_lower(word);
-    std::replace(out.begin(), out.end(), '-', '_');
+    std::string out(word);
+    std::transform(out.begin(), out.end(), out.begin(), [](char c) { return folded(c); });
     return out;
+}
+
+bool begins_with(std::string_view candidate, std::string_view wanted) {
+    return candidate.size() >= wanted.size() && std::equal(wanted.begin(), wanted.end(), candidate.begin(),
+                                                           [](char a, char b) { return a == folded(b); });
 }
 
 }  // namespace
@@ -49,11 +60,15 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
     const std::string wanted = folded(word);
     const std::string* best = nullptr;
     std::size_t best_distance = kFar;
+    std::size_t compared = 0;
     for (const std::string& candidate : known) {
+        const bool shortened = wanted.size() >= kPrefixMin && begins_with(candidate, wanted);
+        const std::size_t longer = std::max(wanted.size(), candidate.size());
+        // More letters have to come or go than are allowed to differ.
+        if (!shortened && longer - std::min(wanted.size(), candidate.size()) > kEditsMax) continue;
+        if (++compared > kComparedMax) break;
         const std::size_t distance = edit_distance(wanted, folded(candidate));
-        const std::size_t limit =
-            std::clamp<std::size_t>(std::max(wanted.size(), candidate.size()) / 3, 1, 3);
-        const bool shortened = wanted.size() >= kPrefixMin && folded(candidate).starts_with(wanted);
+        const std::size_t limit = std::clamp<std::size_t>(longer / 3, 1, kEditsMax);
         if ((distance <= limit || shortened) && distance < best_distance) {
             best = &candidate;
             best_distance = distance;

@@ -1,5 +1,6 @@
 #include "config/validate.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -13,6 +14,9 @@
 
 namespace outrider::config {
 namespace {
+
+constexpr std::size_t kHiddenWorkMax = 100'000'000;  // comparisons; a part of a second
+constexpr std::size_t kSuggestedMax = 20;            // names for which a near one is looked for
 
 std::string entry(std::string_view kind, std::size_t index) {
     return std::string(kind) + "[" + std::to_string(index + 1) + "]";
@@ -52,9 +56,9 @@ class Checks {
     }
 
     template <typename T>
-    std::set<std::string> unique_names(std::string_view kind, const std::vector<T>& entries) {
+    // Sorted.
+    std::vector<std::string> unique_names(std::string_view kind, const std::vector<T>& entries) {
         std::map<std::string, std::size_t> first;
-        std::set<std::string> names;
         for (std::size_t i = 0; i < entries.size(); ++i) {
             const std::string& name = entries[i].name;
             if (name.empty()) continue;
@@ -64,16 +68,22 @@ class Checks {
                                                     in_quotes(name) + " (" +
                                                     line_of(entry(kind, it->second)) + ")");
             }
-            names.insert(name);
         }
+        std::vector<std::string> names;
+        names.reserve(first.size());
+        for (const auto& [name, index] : first)
+            names.push_back(name);
         return names;
     }
 
     void refer(const std::string& key, std::string_view kind, const std::string& name,
-               const std::set<std::string>& known) {
-        if (name.empty() || known.count(name) > 0) return;
+               const std::vector<std::string>& known) {
+        if (name.empty() || std::binary_search(known.begin(), known.end(), name)) return;
+        // A file whose names are all wrong must not hold the main loop while each is compared with 10,000 others.
+        const bool suggest = suggested_ < kSuggestedMax;
+        if (suggest) ++suggested_;
         error(key, "there is no " + std::string(kind) + " named " + in_quotes(name) +
-                       did_you_mean(name, {known.begin(), known.end()}));
+                       (suggest ? did_you_mean(name, known) : ""));
     }
 
     void references() {
@@ -185,14 +195,22 @@ class Checks {
         }
     }
 
+    // Each route is compared with those before it, so this alone takes a time that grows with their square.
     void hidden() {
+        std::size_t work = 0;
         std::unordered_map<std::string, std::vector<std::size_t>> by_listener;
         for (std::size_t i = 0; i < settings_.routes.size(); ++i) {
             const RouteSettings& route = settings_.routes[i];
             std::vector<std::size_t>& earlier = by_listener[route.listener];
             for (const std::size_t k : earlier) {
                 const RouteSettings& before = settings_.routes[k];
-                if (!hides(before.match, route.match)) continue;
+                if (work > kHiddenWorkMax) {
+                    warning(entry("route", i),
+                            "whether this route and those below it are ever taken was not looked at: "
+                            "there are too many");
+                    return;
+                }
+                if (!hides(before.match, route.match, work)) continue;
                 warning(entry("route", i), "route " + in_quotes(route.name) + " is never taken: route " +
                                                in_quotes(before.name) + " (" + line_of(entry("route", k)) +
                                                ") takes all its requests");
@@ -204,8 +222,9 @@ class Checks {
 
     const Settings& settings_;
     Diagnostics& diagnostics_;
-    std::set<std::string> listeners_;
-    std::set<std::string> clusters_;
+    std::vector<std::string> listeners_;
+    std::vector<std::string> clusters_;
+    std::size_t suggested_ = 0;
 };
 
 }  // namespace

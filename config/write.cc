@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/units.h"
+#include "config/credentials.h"
 #include "config/environment.h"
 #include "config/load.h"
 #include "config/sections.h"
@@ -67,15 +68,6 @@ std::string word(const Choice<E> (&choices)[N], E value) {
         if (choice.value == value) return literal(choice.word);
     }
     return literal("");
-}
-
-bool carries_credentials(std::string_view header) {
-    const std::string name = to_lower(header);
-    for (const std::string_view part : {"authorization", "cookie", "token", "secret", "password", "api-key",
-                                        "apikey", "api_key", "credential"}) {
-        if (name.find(part) != std::string::npos) return true;
-    }
-    return false;
 }
 
 // { key = value, ... }, built in order.
@@ -346,28 +338,6 @@ void write_cluster(const ClusterSettings& s, Writer& w) {
 }
 
 }  // namespace
-
-std::string hide_secrets(std::string source, const Settings& settings) {
-    const auto hide = [&](std::string_view header, const std::string& value) {
-        if (value.empty() || !carries_credentials(header)) return;
-        for (const std::string& written : {literal(value), "'" + value + "'"}) {
-            for (std::size_t at = 0; (at = source.find(written, at)) != std::string::npos; at += 5) {
-                source.replace(at, written.size(), "\"***\"");
-            }
-        }
-    };
-    for (const RouteSettings& route : settings.routes) {
-        for (const HeaderMatch& match : route.match.headers)
-            hide(match.name, match.value);
-        for (const HeaderRules* rules : {&route.request_headers, &route.response_headers}) {
-            for (const auto& [name, value] : rules->set)
-                hide(name, value);
-            for (const auto& [name, value] : rules->add)
-                hide(name, value);
-        }
-    }
-    return source;
-}
 
 std::string to_toml(const Settings& settings, Secrets secrets) {
     Writer writer(secrets);

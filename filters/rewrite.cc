@@ -1,4 +1,6 @@
 // What the upstream sees as path and Host.
+#include <algorithm>
+
 #include "filters/filter.h"
 
 namespace outrider::filters {
@@ -12,7 +14,15 @@ class Rewrite final : public Filter {
             // The matched prefix (a whole number of segments) goes, the new one comes; exactly one slash between.
             std::string_view rest = c.target.substr(c.route->match.path_prefix.size());
             std::string_view prefix = *rewrite.prefix;
-            if (!prefix.empty() && prefix.back() == '/') prefix.remove_suffix(1);
+            while (!prefix.empty() && prefix.back() == '/')
+                prefix.remove_suffix(1);
+            if (prefix.empty() && !rest.empty() && (rest.front() == '/' || rest.front() == '\\')) {
+                // "/old//x" must not become "//x": as a reference that names a host (RFC 3986 section 4.2), and an application
+                // that redirects to its own path would send the client there.
+                rest.remove_prefix(std::min(rest.find_first_not_of("/\\"), rest.size()));
+                c.target = c.arena->join({"/", rest});
+                return Continue{};
+            }
             const bool slash = !rest.empty() ? (rest.front() != '/' && rest.front() != '?') : prefix.empty();
             const bool bare_query = prefix.empty() && !rest.empty() && rest.front() == '?';
             c.target = c.arena->join({prefix, slash || bare_query ? "/" : "", rest});

@@ -1,4 +1,6 @@
 // Routes that answer themselves: direct responses and redirects.
+#include <algorithm>
+
 #include "filters/filter.h"
 
 namespace outrider::filters {
@@ -35,9 +37,17 @@ class RouteAction final : public Filter {
         const std::string_view host = r.host.empty() ? request.authority() : std::string_view(r.host);
         // Without a host (HTTP/1.0) or anything that changes it, a relative reference stays on the client's own scheme.
         const bool absolute = !host.empty() && (!r.scheme.empty() || !r.host.empty());
+        bool slash = false;
+        if (!absolute) {
+            // "//evil.example/x" names another host (RFC 3986 section 4.2), and browsers read "\" as "/": what the client
+            // wrote behind the matched prefix must not lead it away (CWE-601).
+            const std::size_t first = std::min(path.find_first_not_of("/\\"), path.size());
+            slash = first > 0;
+            path.remove_prefix(first);
+        }
         const std::string_view location = c.arena->join(
             {absolute ? (r.scheme.empty() ? std::string_view("http") : std::string_view(r.scheme)) : "",
-             absolute ? "://" : "", absolute ? host : "", path, query ? "?" : "",
+             absolute ? "://" : "", absolute ? host : "", slash ? "/" : "", path, query ? "?" : "",
              query ? request.query() : ""});
         return LocalResponse{r.status, {}, {}, location};
     }

@@ -341,12 +341,23 @@ def test_secrets_are_hidden(sidecar, path, accept):
 
 
 def test_source_shows_the_file_with_its_variables_unexpanded():
-    body = route("all", respond={"body": "x"}, headers={"response": {"set": {"X-Token": "${OUTRIDER_TEST_TOKEN}"}}})
+    body = route("all", respond={"body": "x"}, headers={"response": {"set": {"X-Token": "${OUTRIDER_TEST_TOKEN}",
+                                                                             "X-Zone": "${OUTRIDER_TEST_TOKEN}"}}})
     with Sidecar("# a comment\n" + body, environment={"OUTRIDER_TEST_TOKEN": "hunter3"}) as sidecar:
         source = sidecar.admin("/config?source=1").body
         assert b"# a comment" in source and b"${OUTRIDER_TEST_TOKEN}" in source
-        assert b"hunter3" not in source + sidecar.admin("/config").body
+        assert b"hunter3" not in source
         assert sidecar.get().one("x-token") == b"hunter3"
+
+
+def test_credentials_are_hidden_however_they_are_written():
+    body = "# Authorization = 'Bearer hunter4'\n" + route("all", respond={"body": "x"}, headers={"response": {
+        "set": {"X-Auth-Key": "${OUTRIDER_NONE:-hunter4}", "X-Plain": "seen"}, "add": {"Set-Cookie": ["hunter4", "a=hunter4"]}}})
+    with Sidecar(body) as sidecar:
+        assert sidecar.get().one("x-auth-key") == b"hunter4"
+        for path in ("/config?source=1", "/config", "/config?format=toml"):
+            answer = sidecar.admin(path).body
+            assert b"hunter4" not in answer and b"seen" in answer, path
 
 
 def test_drain_by_post(own):

@@ -160,6 +160,19 @@ def test_redirects(serve):
         assert place == location or (place.startswith(b"/") and location.endswith(place)), (target, place)
 
 
+def test_a_redirect_stays_on_its_host(serve):
+    """What follows the prefix is the client's: it must not turn a relative Location into one that names a host."""
+    sidecar = serve(route("a", match={"path_prefix": "/old"}, redirect={"prefix": "/"}),
+                    route("b", match={"path_prefix": "/deep/"}, redirect={"prefix": "/"}),
+                    route("c", match={"path_prefix": "/new"}, redirect={"prefix": "/other"}),
+                    route("d", match={"path": "/fixed"}, redirect={"path": "//fixed"}))
+    for target, location in {"/old//evil.example/x": b"/evil.example/x", "/old///evil.example": b"/evil.example",
+                             "/old/\\evil.example/": b"/evil.example/", "/old//\\/evil.example?q=//": b"/evil.example?q=//",
+                             "/old//": b"/", "/old": b"/", "/old?q": b"/?q", "/old/x//y": b"/x//y", "/deep//evil.example": b"/evil.example",
+                             "/deep/\\evil.example": b"/evil.example", "/new//x": b"/other//x", "/fixed": b"/fixed"}.items():
+        assert sidecar.get(target).one("location") == location, target
+
+
 # ---- rewrite and header rules ------------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +186,17 @@ def test_rewrite(serve, upstream):
     hosts = {request.target: request.one("host") for request in upstream.requests}
     assert hosts[b"/v2/pay"] == b"inner.example:99"
     assert hosts[b"/x"] == b"outer.example"
+
+
+def test_a_rewrite_makes_no_double_slash(serve):
+    sidecar = serve(route("a", match={"path_prefix": "/strip"}, cluster="app", rewrite={"prefix": "/"}),
+                    route("b", match={"path_prefix": "/deep/"}, cluster="app", rewrite={"prefix": "/"}),
+                    route("c", match={"path_prefix": "/keep"}, cluster="app", rewrite={"prefix": "/v2/"}),
+                    route("d", cluster="app"))
+    for target, expected in {"/strip//evil.example/x": "/evil.example/x", "/strip/\\evil.example": "/evil.example", "/strip//": "/",
+                             "/strip//?a=//b": "/?a=//b", "/strip/x//y": "/x//y", "/deep//x": "/x", "/deep/\\x": "/x", "/keep//x": "/v2//x",
+                             "//own": "//own"}.items():
+        assert which(sidecar, target) == expected, target
 
 
 def test_header_rules(serve, upstream):

@@ -27,9 +27,20 @@ static_assert(kAccessLineMax <= kPipeWrite);
 
 Result<int> open_target(const AccessLogWriter::Options& options) {
     if (options.target == "stdout") return options.stdout_fd;
-    const int fd = ::open(options.target.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    // A FIFO without a reader would hold the main loop here until one comes: without O_NONBLOCK, open(2) waits.
+    const int fd = ::open(options.target.c_str(),
+                          O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
     if (fd < 0) {
-        return Error{"cannot open the access log " + options.target + ": " + std::strerror(errno)};
+        const std::string reason =
+            errno == ENXIO ? "nothing reads from it (a FIFO's reader must come first)" : std::strerror(errno);
+        return Error{"cannot open the access log " + options.target + ": " + reason};
+    }
+    // The writer thread waits for slow readers by itself; others may share the open file.
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
+        const std::string reason = std::strerror(errno);
+        ::close(fd);
+        return Error{"cannot open the access log " + options.target + ": " + reason};
     }
     return fd;
 }

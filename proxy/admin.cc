@@ -475,8 +475,7 @@ Json to_json(const config::Value& value) {
 AdminReply Admin::config(const AdminRequest& request) const {
     const Snapshot& snapshot = server_.snapshot();
     if (!query_value(request.query, "source").empty()) {
-        return as_html(
-            request, {200, "application/toml", config::hide_secrets(snapshot.source, snapshot.settings), {}});
+        return as_html(request, {200, "application/toml", config::hide_secrets(snapshot.source), {}});
     }
     std::string toml = config::to_toml(snapshot.settings);
     if (query_value(request.query, "format") == "toml") return {200, "application/toml", std::move(toml), {}};

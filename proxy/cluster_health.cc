@@ -1,6 +1,9 @@
 #include "proxy/cluster_health.h"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "base/log.h"
 
@@ -32,29 +35,28 @@ void ClusterHealth::configure(const config::ClusterSettings& settings) {
 
 std::vector<std::shared_ptr<EndpointHealth>> ClusterHealth::set_members(const std::vector<std::string>& ids) {
     const std::lock_guard lock(mutex_);
+    std::unordered_map<std::string_view, std::shared_ptr<EndpointHealth>> known(members_.size());
+    for (const auto& member : members_)
+        known.emplace(member->id_, member);
     std::vector<std::shared_ptr<EndpointHealth>> next;
     next.reserve(ids.size());
+    std::unordered_set<std::string_view> kept(ids.size());
     for (const std::string& id : ids) {
-        auto known =
-            std::find_if(members_.begin(), members_.end(), [&](const auto& m) { return m && m->id_ == id; });
-        if (known != members_.end()) {
-            next.push_back(std::move(*known));
-            continue;
-        }
+        kept.insert(id);
         // The same address twice is one endpoint to its health.
-        const auto twin = std::find_if(next.begin(), next.end(), [&](const auto& m) { return m->id_ == id; });
-        if (twin != next.end()) {
-            next.push_back(*twin);
+        if (const auto it = known.find(id); it != known.end()) {
+            next.push_back(it->second);
             continue;
         }
         auto member = std::make_shared<EndpointHealth>();
         member->id_ = id;
         member->outlier_ = outlier_.add();
+        known.emplace(member->id_, member);
         next.push_back(std::move(member));
     }
     for (const auto& gone : members_) {
         // An address that was listed twice has one health, twice here.
-        if (!gone || gone->removed_ || std::find(next.begin(), next.end(), gone) != next.end()) continue;
+        if (gone->removed_ || kept.count(gone->id_) > 0) continue;
         outlier_.remove(gone->outlier_);
         gone->removed_ = true;
     }
@@ -142,9 +144,9 @@ void ClusterHealth::end_probation(EndpointHealth& endpoint) {
 std::vector<EndpointVerdict> ClusterHealth::verdicts() const {
     const std::lock_guard lock(mutex_);
     std::vector<EndpointVerdict> out;
-    for (auto it = members_.begin(); it != members_.end(); ++it) {
-        const auto& member = *it;
-        if (std::find(members_.begin(), it, member) != it) continue;  // listed twice
+    std::unordered_set<const EndpointHealth*> seen(members_.size());
+    for (const auto& member : members_) {
+        if (!seen.insert(member.get()).second) continue;  // listed twice
         EndpointVerdict verdict;
         verdict.id = member->id_;
         verdict.ejections = outlier_.times_ejected(member->outlier_);

@@ -1,6 +1,8 @@
 #include "proxy/discovery.h"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_set>
 
 #include "base/log.h"
 #include "base/uv/acceptor.h"
@@ -15,6 +17,30 @@ std::string endpoint_id(const std::string& ip, std::uint16_t port) {
 }
 
 }  // namespace
+
+JoinedEndpoints join_endpoints(const std::vector<EndpointAddress>& literals,
+                               std::span<const std::vector<policy::BalancerEndpoint>* const> found) {
+    JoinedEndpoints out{.endpoints = literals, .left_out = 0};
+    std::unordered_set<std::string_view> seen;
+    for (const EndpointAddress& e : literals)
+        seen.insert(e.id);
+    for (const auto* endpoints : found) {
+        for (const policy::BalancerEndpoint& e : *endpoints) {
+            if (!seen.insert(e.id).second) continue;
+            if (out.endpoints.size() >= config::kEndpointsMax) {
+                ++out.left_out;
+                continue;
+            }
+            const std::size_t colon = e.id.rfind(':');
+            std::string ip = e.id.substr(0, colon);
+            if (ip.front() == '[') ip = ip.substr(1, ip.size() - 2);
+            const auto port = static_cast<std::uint16_t>(std::stoul(e.id.substr(colon + 1)));
+            if (auto address = uv::SocketAddress::parse(ip, port))
+                out.endpoints.push_back({e.id, e.weight, *address, nullptr});
+        }
+    }
+    return out;
+}
 
 class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluster> {
   public:
@@ -134,20 +160,16 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
     }
 
     void rebuild() {
-        auto set = std::make_shared<std::vector<EndpointAddress>>(literals_);
-        for (const Source& source : sources_) {
-            for (const policy::BalancerEndpoint& e : source.refresh.endpoints()) {
-                if (std::any_of(set->begin(), set->end(),
-                                [&](const EndpointAddress& a) { return a.id == e.id; }))
-                    continue;
-                const std::size_t colon = e.id.rfind(':');
-                std::string ip = e.id.substr(0, colon);
-                if (ip.front() == '[') ip = ip.substr(1, ip.size() - 2);
-                const auto port = static_cast<std::uint16_t>(std::stoul(e.id.substr(colon + 1)));
-                if (auto address = uv::SocketAddress::parse(ip, port))
-                    set->push_back({e.id, e.weight, *address, nullptr});
-            }
+        std::vector<const std::vector<policy::BalancerEndpoint>*> found;
+        for (const Source& source : sources_)
+            found.push_back(&source.refresh.endpoints());
+        JoinedEndpoints joined = join_endpoints(literals_, found);
+        if (joined.left_out > 0 && !cut_) {
+            log_warning("cluster {}: {} endpoints, of which {} are used: a cluster has no more",
+                        settings_.name, joined.endpoints.size() + joined.left_out, joined.endpoints.size());
         }
+        cut_ = joined.left_out > 0;
+        auto set = std::make_shared<std::vector<EndpointAddress>>(std::move(joined.endpoints));
         if (!set->empty()) inherited_.reset();
         set_ = inherited_ ? inherited_ : std::move(set);
     }
@@ -158,6 +180,7 @@ class Discovery::Cluster : public std::enable_shared_from_this<Discovery::Cluste
     std::vector<Source> sources_;
     EndpointSet set_;
     EndpointSet inherited_;
+    bool cut_ = false;  // there were too many, and the log says so
 };
 
 Discovery::Discovery(uv::Loop& loop, OnChange on_change)

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -14,9 +15,19 @@
 #include "base/uv/loop.h"
 #include "base/uv/resolver.h"
 #include "config/settings.h"
+#include "filters/policy/balancer.h"
 #include "proxy/snapshot.h"
 
 namespace outrider::proxy {
+
+// What a cluster's sources give together: `literals` as they are, then each address once, at most config::kEndpointsMax. A name's
+// answer must not be able to take the process's time and memory.
+struct JoinedEndpoints {
+    std::vector<EndpointAddress> endpoints;
+    std::size_t left_out = 0;
+};
+JoinedEndpoints join_endpoints(const std::vector<EndpointAddress>& literals,
+                               std::span<const std::vector<policy::BalancerEndpoint>* const> found);
 
 class Discovery {
   public:

@@ -1,5 +1,8 @@
 #include "proxy/upstream.h"
 
+#include <string_view>
+#include <unordered_map>
+
 #include "base/bytes.h"
 #include "base/check.h"
 
@@ -64,14 +67,16 @@ void WorkerCluster::set_endpoints(const EndpointSet& set) {
     old.swap(list_);
     std::vector<policy::EndpointLoad> old_loads;
     old_loads.swap(loads_);
+    std::unordered_multimap<std::string_view, std::size_t> known(
+        old.size());  // a twin is an endpoint of its own
+    for (std::size_t i = old.size(); i-- != 0;)
+        known.emplace(old[i]->address.id, i);
     for (const EndpointAddress& address : *set) {
         Ref<Endpoint> endpoint;
-        for (Ref<Endpoint>& known : old) {
-            if (known && known->address.id == address.id) {
-                endpoint = std::move(known);
-                known.reset();
-                break;
-            }
+        if (const auto it = known.find(address.id); it != known.end()) {
+            endpoint = std::move(old[it->second]);
+            old[it->second].reset();
+            known.erase(it);  // before its key goes with the old address
         }
         loads_.push_back(endpoint ? old_loads[endpoint->index] : policy::EndpointLoad{});
         if (!endpoint) endpoint = Ref<Endpoint>(new Endpoint);

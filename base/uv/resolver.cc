@@ -5,6 +5,7 @@
 #include <optional>
 #include <type_traits>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include <ares.h>
@@ -65,6 +66,7 @@ Duration ttl_of(int seconds) {
 
 ResolvedAddresses addresses_of(const ares_addrinfo& answer) {
     ResolvedAddresses out{.ips = {}, .ttl = Duration::max()};
+    std::unordered_set<std::string> seen;
     for (const int family : {AF_INET, AF_INET6}) {
         for (const ares_addrinfo_node* node = answer.nodes; node != nullptr; node = node->ai_next) {
             if (node->ai_family != family) continue;
@@ -76,9 +78,7 @@ ResolvedAddresses addresses_of(const ares_addrinfo& answer) {
             char text[INET6_ADDRSTRLEN] = {};
             if (inet_ntop(family, address, text, sizeof text) == nullptr) continue;
             out.ttl = std::min(out.ttl, ttl_of(node->ai_ttl));
-            if (std::find(out.ips.begin(), out.ips.end(), text) == out.ips.end()) {
-                out.ips.emplace_back(text);
-            }
+            if (seen.insert(text).second) out.ips.emplace_back(text);
         }
     }
     for (const ares_addrinfo_cname* cname = answer.cnames; cname != nullptr; cname = cname->next) {

@@ -95,6 +95,11 @@ struct ResolvedSrv {
 inline constexpr std::size_t kSrvTargetsMax = 1024;
 // ... and this many at a time, so that a large answer does not overflow a UDP socket's buffer.
 inline constexpr std::size_t kSrvLookupsAtOnce = 32;
+// Of one target this many addresses are used, or its equal share of kSrvAddressesMax when that is more: without a bound an
+// answer of 1,024 targets with thousands of addresses each would be held and handed on at once. Which ones does not depend on
+// the order in which the server lists them.
+inline constexpr std::size_t kSrvAddressesMax = 4096;
+inline constexpr std::size_t kSrvTargetAddressesMin = 64;
 // When some targets have no address, the endpoints found are used and the ttl is at most this.
 inline constexpr Duration kPartialSrvTtl = std::chrono::seconds(10);
 

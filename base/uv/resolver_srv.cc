@@ -31,13 +31,24 @@ class SrvJob : public std::enable_shared_from_this<SrvJob> {
         const std::size_t index = next_++;
         resolver_.resolve_addresses(records_.targets[index].host,
                                     [self = shared_from_this(), index](Resolution<ResolvedAddresses> result) {
-                                        self->addresses_[index] = std::move(result);
+                                        self->keep(index, std::move(result));
                                         if (++self->done_ == self->addresses_.size()) {
                                             self->callback_(self->result());
                                             return;
                                         }
                                         self->start_next();
                                     });
+    }
+
+    void keep(std::size_t index, Resolution<ResolvedAddresses> result) {
+        const std::size_t max = std::max(kSrvTargetAddressesMin, kSrvAddressesMax / records_.targets.size());
+        if (auto* found = std::get_if<ResolvedAddresses>(&result);
+            found != nullptr && found->ips.size() > max) {
+            std::sort(found->ips.begin(), found->ips.end());  // servers rotate their answers
+            found->ips.resize(max);
+            found->ips.shrink_to_fit();
+        }
+        addresses_[index] = std::move(result);
     }
 
     Resolution<ResolvedSrv> result() const {

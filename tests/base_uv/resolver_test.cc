@@ -247,6 +247,26 @@ TEST_F(ResolverTest, ResolvesMoreTargetsThanItAsksForAtOnce) {
     EXPECT_EQ(std::get<ResolvedSrv>(result).endpoints[57].ip, "10.0.1.57");
 }
 
+// Whatever the order of the answer, the same addresses: otherwise the endpoints would change at each refresh.
+TEST_F(ResolverTest, OfATargetWithTooManyAddressesSomeAreUsed) {
+    DnsZone zone;
+    std::vector<test::DnsRecord> targets;
+    for (unsigned i = 0; i < 100; ++i)
+        targets.push_back(test::srv_record(1, 1, 80, i == 0 ? "wide.test" : "none.test", 60));
+    std::vector<test::DnsRecord> wide;
+    for (unsigned i = 0; i < 200; ++i)
+        wide.push_back(test::a_record("10.0.3." + std::to_string(199 - i), 60));
+    zone[{"wide.test", kTypeA}] = {Kind::kTruncated, wide};
+    zone[{"_wide._tcp.test", kTypeSrv}] = {Kind::kTruncated, targets};
+    serve(std::move(zone));
+    const auto result = srv_addresses("_wide._tcp.test");
+    ASSERT_EQ(outcome(result), "ok");
+    const auto& endpoints = std::get<ResolvedSrv>(result).endpoints;
+    EXPECT_EQ(endpoints.size(), kSrvTargetAddressesMin);
+    EXPECT_EQ(endpoints.front().ip, "10.0.3.0");
+    EXPECT_EQ(std::get<ResolvedAddresses>(addresses("wide.test")).ips.size(), 200u);
+}
+
 TEST_F(ResolverTest, AnswersManyLookupsAtOnce) {
     DnsZone zone;
     for (int i = 0; i < 100; ++i) {

@@ -1,5 +1,6 @@
 #include "config/load.h"
 
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 
@@ -220,6 +221,54 @@ TEST(ConfigLoad, DeepNestingIsAnErrorNotACrash) {
     for (int i = 0; i < 100'000; ++i)
         inline_tables += "{a=";
     EXPECT_THAT(lines_of(parse_text("a = " + inline_tables)), ElementsAre(HasSubstr("not valid TOML")));
+}
+
+// 4 MiB of the first pattern took 20 seconds: the library searches all arrays of tables for each header.
+TEST(ConfigLoad, TablesWithoutEndAreAnErrorSoon) {
+    for (const char* pattern : {"[[a]]\n[[a.b]]\n[[a.b.c]]\n", "[[a]]\nb.c = 1\nb.d = 1\n",
+                                "[[a]]\nb = { c.d = 1, c.e = 2 }\n", "[[a]]\n[a.b.c]\n[a.d.e]\n[a.d]\n"}) {
+        std::string text;
+        while (text.size() < 3'600'000)
+            text += pattern;
+        EXPECT_THAT(lines_of(parse_text(text)),
+                    ElementsAre(HasSubstr("more than 100000 table headers and dots in keys")))
+            << pattern;
+    }
+}
+
+// As many as may be, and every name is wrong: what is near is looked for only for some of them.
+TEST(ConfigLoad, ThousandsOfMisspeltNamesTakeNoTime) {
+    const std::string tail(50, 'x');
+    std::string text = smallest_file();
+    for (int i = 0; i < 9'990; ++i) {
+        const std::string name = std::to_string(10'000 + i) + tail;
+        text += "[[route]]\nlistener=\"in\"\ncluster=\"" + name + "a\"\n";
+        text += "[[cluster]]\nname=\"" + name + "b\"\nendpoints=[\"h:1\"]\n";
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    const LoadResult result = parse_text(text);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    EXPECT_THAT(result.diagnostics, SizeIs(1001));
+    EXPECT_THAT(result.diagnostics.front().reason, HasSubstr("did you mean '10000"));
+    EXPECT_LT(took.count(), 20) << "it took minutes; a fraction of a second is usual";
+}
+
+// Each route is compared with all before it, each of its headers with each of theirs: half a minute, if all were.
+TEST(ConfigLoad, RoutesThatAreNeverTakenAreLookedForWithinABound) {
+    std::string headers;
+    for (int i = 0; i < 13; ++i)
+        headers += "X-A" + std::to_string(i) + "=\"1\",";
+    std::string text = smallest_file();
+    for (int i = 0; i < 9'990; ++i) {
+        text += "[[route]]\nlistener=\"in\"\ncluster=\"app\"\nmatch={path=\"/a\",headers={" + headers +
+                "X-B=\"" + std::to_string(i) + "\"}}\n";
+    }
+    text.insert(text.find("[[route]]"), "[[listener]]\nname=\"out\"\nlisten=\"127.0.0.1:1\"\n");
+    text.replace(text.find("listener = \"in\""), 15, "listener = \"out\"");  // the first route hides none
+    const LoadResult result = parse_text(text);
+    EXPECT_TRUE(result.settings);
+    EXPECT_THAT(lines_of(result),
+                ElementsAre(HasSubstr("are ever taken was not looked at: there are too many")));
 }
 
 TEST(ConfigLoad, DotsInStringsAndCommentsAreNoKeys) {

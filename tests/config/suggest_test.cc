@@ -26,5 +26,14 @@ TEST(DidYouMean, NamesOnlyWhatIsNear) {
     EXPECT_EQ(did_you_mean("name", {}), "");
 }
 
+TEST(DidYouMean, MeasuresOnlySoMany) {
+    std::vector<std::string> known(kComparedMax - 1, "zzzzzz");
+    known.insert(known.begin(), 1000, "of another length");  // not even looked at
+    known.emplace_back("listen");
+    EXPECT_EQ(did_you_mean("lisetn", known), " (did you mean 'listen'?)");
+    known.insert(known.begin(), "zzzzzz");
+    EXPECT_EQ(did_you_mean("lisetn", known), "");
+}
+
 }  // namespace
 }  // namespace outrider::config

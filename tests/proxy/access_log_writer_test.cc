@@ -179,6 +179,27 @@ TEST_F(AccessLogWriterTest, SaysWhyATargetCannotBeOpened) {
     EXPECT_THAT(writer.error(), EndsWith("/missing/access.log: No such file or directory"));
 }
 
+// open(2) of a FIFO without a reader waits for one, and would hold the main loop at start and at SIGUSR1.
+TEST_F(AccessLogWriterTest, AFifoWithoutAReaderIsAnErrorAtOnce) {
+    ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+    const auto refused = AccessLogWriter::open(to_file());
+    ASSERT_FALSE(refused.ok());
+    EXPECT_THAT(refused.error(), HasSubstr("/access.log: nothing reads from it"));
+
+    const int reader = ::open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    ASSERT_GE(reader, 0);
+    auto writer = open(to_file());
+    append(*writer, 0, 1);
+    writer->worker(0).flush(t0);
+    writer->sync();
+    EXPECT_EQ(writer->written_lines(), 1u);
+    EXPECT_TRUE(whole(lines_of(read_to_end(reader)).at(0)));
+
+    ::close(reader);
+    EXPECT_FALSE(writer->reopen().ok());  // the old descriptor stays
+    writer->stop();
+}
+
 // Appends until the pipe, the queue and the worker's buffer are full and lines are dropped; then a
 // reader comes.
 void drop_then_read(AccessLogWriter& writer, int read_fd, int write_fd, int count, std::string& read) {
