@@ -1,6 +1,7 @@
 """The admin endpoint: every path, who may change what, and metrics that a strict reader takes and that add up."""
 import html.parser
 import json
+import os
 import re
 import signal
 import socket
@@ -475,3 +476,72 @@ def test_a_slow_request_does_not_stop_the_others(own):
         assert own.admin("/ready").status == 200
         slow.send(b"dy HTTP/1.1\r\nHost: a\r\n\r\n")
         assert slow.response().status == 200
+
+
+# ---- crowds ------------------------------------------------------------------------------------------------------------------
+
+
+LIVE = request_bytes("/live", host="localhost")
+CROWD = 256  # what a port takes
+
+
+def crowd(port, message=LIVE):
+    """More connections than a port takes, each with a request."""
+    sockets = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(CROWD + 20)]
+    for sock in sockets:
+        renewed(sock, port, message)
+    return sockets
+
+
+def renewed(sock, port, message=LIVE):
+    """The connection with another request on it, or a new one in its place."""
+    try:
+        sock.sendall(message)
+        return sock
+    except OSError:
+        sock.close()
+        again = socket.create_connection(("127.0.0.1", port), 5)
+        again.sendall(message)
+        return again
+
+
+@pytest.mark.parametrize("which", ["admin", "status"])
+def test_a_crowd_that_renews_its_idle_connections_locks_nobody_out(own, which):
+    port = own.admin_port if which == "admin" else own.status_port
+    sockets = crowd(port)
+    try:
+        for _ in range(5):
+            sockets = [renewed(sock, port) for sock in sockets]
+            for _ in range(3):
+                assert own.admin("/live", port=port).status == 200
+            assert len(os.listdir(f"/proc/{own.child.pid}/fd")) < CROWD + 60, "and the port keeps its bound"
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_a_crowd_with_requests_that_never_end_locks_nobody_out(own):
+    sockets = crowd(own.status_port, b"POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+    try:
+        for _ in range(5):
+            assert own.admin("/live", port=own.status_port).status == 200
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_a_request_in_flight_outlives_a_crowd_of_idle_connections(own):
+    with RawClient(own.status_port) as client:
+        client.send(b"POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        for sock in crowd(own.status_port):
+            sock.close()
+        client.send(b"hello")
+        assert client.response().status == 405
+
+
+def test_idle_status_connections_end_soon(own):
+    with RawClient(own.status_port) as client, RawClient(own.admin_port) as patient:
+        assert ask(client, "/live").status == 200
+        assert ask(patient, "/live", host="localhost").status == 200
+        client.assert_closed()
+        assert ask(patient, "/live", host="localhost").status == 200, "an operator's stays"

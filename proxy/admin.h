@@ -2,6 +2,8 @@
 //
 // Two listeners: `listen` serves everything, changes only to loopback peers; `status_listen` serves /ready /live /metrics.
 // A change that carries an Origin field is refused: no web page may drain a sidecar.
+//
+// A port that has all the connections it may have closes the one that has been idle longest for a new one.
 #pragma once
 
 #include <functional>
@@ -67,7 +69,6 @@ class Admin {
 
     Server& server_;
     http::ParserScratch scratch_;
-    http::ServerLimits limits_;
     std::vector<std::unique_ptr<Port>> ports_;
 };
 
