@@ -28,7 +28,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kConnectionsMax = 256;  // a port
 constexpr Duration kIdle = 60s;
-constexpr Duration kStatusIdle = 5s;  // `status_listen` is open to more peers
+constexpr Duration kStatusIdle = 5s;           // `status_listen` is open to more peers
+constexpr std::uint64_t kBodyMax = 64 * 1024;  // read and thrown away
 
 AdminReply json_reply(const Json& json, int status = 200) {
     return {status, "application/json", json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", {}};
@@ -203,10 +204,16 @@ class Admin::AdminExchange final : public http::ServerExchange {
 
   private:
     void on_request() override {
-        if (request_complete()) answer();
+        if (request_complete()) {
+            answer();
+        } else if (request().content_length > kBodyMax) {
+            send(problem(413, "no body is wanted here"));
+        } else if (request().expects_continue && !client_is_http10()) {
+            send_informational(100, http::reason_phrase(100), 0, [](http::HeadWriter&) {});
+        }
     }
     void on_request_body(std::span<const std::string_view>) override {
-        if (request_bytes() > 64 * 1024 && !response_started()) send(problem(413, "no body is wanted here"));
+        if (request_bytes() > kBodyMax && !response_started()) send(problem(413, "no body is wanted here"));
     }
     void on_request_end(std::span<const http::Field>) override {
         if (!response_started()) answer();
@@ -220,16 +227,36 @@ class Admin::AdminExchange final : public http::ServerExchange {
     }
     void on_aborted(AbortReason) override { *alive_ = false; }
 
+    // Dropped fields count: who writes `Connection: Origin` still sent an Origin.
+    bool carries(std::string_view name) const {
+        for (const http::FieldRef& field : request().all()) {
+            if (iequals(request().name(field), name)) return true;
+        }
+        return false;
+    }
+    bool is_for_us() const {
+        if (status_only_) return true;
+        for (const http::FieldRef& field : request().all()) {
+            if (field.id == http::FieldId::kHost && !admin_.is_own_name(request().value(field))) return false;
+        }
+        return admin_.is_own_name(request().authority());
+    }
+
     void answer() {
-        const bool local = is_loopback(connection().peer_ip());
-        const bool from_page = request().find("Origin") != nullptr;
+        if (!is_for_us()) {
+            send(
+                problem(403,
+                        "the Host field must be an IP address, localhost, or the node's name or address: any "
+                        "other name could be a web page's"));
+            return;
+        }
+        const bool may_change = is_loopback(connection().peer_ip()) && !carries("Origin") && !carries("Via");
         const AdminRequest asked{std::string(request().method_text()), std::string(request().path()),
                                  std::string(request().query()),
                                  std::string(request().value_of(http::FieldId::kAccept))};
-        admin_.handle(asked, status_only_, local && !from_page,
-                      [this, alive = alive_](const AdminReply& reply) {
-                          if (*alive) send(reply);
-                      });
+        admin_.handle(asked, status_only_, may_change, [this, alive = alive_](const AdminReply& reply) {
+            if (*alive) send(reply);
+        });
     }
 
     void send(const AdminReply& reply) {
@@ -352,6 +379,7 @@ Result<void> Admin::listen(const config::AdminSettings& settings) {
         ports_.push_back(std::make_unique<Port>(*this, *fd, status_only));
         return {};
     };
+    host_ = settings.listen.host;
     if (auto ok = open(settings.listen, false); !ok) return ok;
     if (settings.status_listen) return open(*settings.status_listen, true);
     return {};
@@ -364,6 +392,16 @@ void Admin::close() {
 
 std::string Admin::address_text() const {
     return ports_.front()->address().text();
+}
+
+bool Admin::is_own_name(std::string_view authority) const {
+    if (authority.empty()) return true;  // HTTP/1.0 without a Host; no browser
+    const bool bracketed = authority.front() == '[';
+    const std::string host(bracketed ? authority.substr(1, authority.find(']') - 1)
+                                     : authority.substr(0, authority.find(':')));
+    const auto& node = server_.snapshot().settings.node;
+    return iequals(host, "localhost") || iequals(host, host_) || iequals(host, node.name) ||
+           iequals(host, node.address) || uv::SocketAddress::parse(host, 0);
 }
 
 // ---- the pages -----------------------------------------------------------------------------------------------------------
@@ -420,7 +458,8 @@ void Admin::handle(const AdminRequest& request, bool status_only, bool may_chang
         return;
     }
     if (wanted == "POST" && !may_change) {
-        done(problem(403, "changes are taken from loopback only, and not from web pages"));
+        done(problem(403,
+                     "changes are taken from loopback only, and neither from web pages nor through a proxy"));
         return;
     }
     reply_page(request, done);
