@@ -1,6 +1,7 @@
 """The admin endpoint: every path, who may change what, and metrics that a strict reader takes and that add up."""
 import html.parser
 import json
+import os
 import re
 import signal
 import socket
@@ -150,8 +151,8 @@ def test_help_lists_methods_and_meanings(sidecar):
 def test_pages_keep_their_connection_and_pipeline(sidecar):
     with RawClient(sidecar.admin_port) as client:
         for path in GETS:
-            assert ask(client, path).status == 200
-        client.send(b"".join(request_bytes(path) for path in GETS))
+            assert ask(client, path, host="localhost").status == 200
+        client.send(b"".join(request_bytes(path, host="localhost") for path in GETS))
         assert [client.response().status for _ in GETS] == [200] * len(GETS)
 
 
@@ -211,7 +212,73 @@ def test_changes_from_a_web_page_are_refused(sidecar, path):
     for origin in ("http://evil.example", "null", f"http://127.0.0.1:{sidecar.admin_port}", ""):
         answer = sidecar.admin(path, "POST", fields=[("Origin", origin)])
         assert answer.status == 403, (path, origin)
+        answer = sidecar.admin(path, "POST", fields=[("Connection", "origin"), ("Origin", origin)])
+        assert answer.status == 403, (path, origin, "named by Connection")
     assert sidecar.admin("/ready").status == 200
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_changes_through_a_proxy_are_refused(sidecar, path):
+    for fields in ([("Via", "1.1 somebody")], [("via", "")], [("Connection", "Via"), ("Via", "1.1 somebody")]):
+        answer = sidecar.admin(path, "POST", fields=fields)
+        assert answer.status == 403 and b"proxy" in answer.body, (path, fields)
+    assert sidecar.admin("/ready", fields=[("Via", "1.1 somebody")]).status == 200, "pages may be read"
+
+
+def test_the_sidecar_itself_is_no_loopback_peer():
+    """A route to the admin interface, on purpose or by a name that resolves to it, opens no change to the network."""
+    sidecar = Sidecar("")
+    sidecar.body = route("all", cluster="own") + cluster("own", sidecar.admin_port)
+    with sidecar:
+        for path in POSTS:
+            for fields in ((), [("Connection", "Via")]):
+                answer = sidecar.get(path, "localhost", fields, method="POST", body=b"")
+                assert answer.status == 403, (path, fields)
+        assert sidecar.get("/ready", "localhost").status == 200
+
+
+OWN_NAMES = ["127.0.0.1", "127.0.0.1:9901", "[::1]", "[::1]:9901", "203.0.113.9", "[2001:db8::1]:80", "localhost", "LocalHost:9901",
+             "pod-7.example", "POD-7.example:1", "sidecar.internal", "sidecar.internal:9901"]
+FOREIGN_NAMES = ["evil.example", "evil.example:9901", "localhost.evil.example", "127.0.0.1.evil.example", "admin", "pod-7",
+                 "1.2.3", "0x7f000001"]
+
+
+@pytest.fixture(scope="module")
+def named():
+    body = "[node]\nname = \"pod-7.example\"\naddress = \"sidecar.internal\"\n" + route("all", respond={"body": "x"})
+    sidecar = Sidecar(body)
+    sidecar.admin_keys = {"status_listen": f"127.0.0.1:{sidecar.status_port}"}
+    with sidecar:
+        yield sidecar
+
+
+@pytest.mark.parametrize("host", OWN_NAMES)
+def test_own_names_are_served(named, host):
+    with RawClient(named.admin_port) as client:
+        for path in GETS:
+            assert ask(client, path, host=host).status == 200, path
+        assert ask(client, "/reload?dry_run", host=host, method="POST", body=b"").status == 200
+
+
+@pytest.mark.parametrize("host", FOREIGN_NAMES)
+def test_a_page_whose_name_was_pointed_at_us_reads_nothing(named, host):
+    """DNS rebinding: the browser takes the page's own name for our address, so neither Origin nor its rules help."""
+    with RawClient(named.admin_port) as client:
+        for path, method in [(path, "GET") for path in GETS] + [(path, "POST") for path in POSTS]:
+            answer = ask(client, path, host=host, method=method, body=b"")
+            assert answer.status == 403 and b"Host" in answer.body, (path, method)
+            assert answer.one("content-type") == b"application/problem+json"
+        answer = client.request(b"GET http://localhost/config HTTP/1.1\r\nHost: %s\r\n\r\n" % host.encode())
+        assert answer.status == 403, "an absolute target does not hide it"
+    assert named.admin("/ready", port=named.status_port).status == 200
+    with RawClient(named.status_port) as client:
+        for path in ("/ready", "/live", "/metrics"):
+            assert ask(client, path, host=host).status == 200, "the status address serves whoever probes it"
+
+
+def test_a_request_without_a_host_is_no_browser(named):
+    with RawClient(named.admin_port) as client:
+        assert client.request(b"GET /ready HTTP/1.0\r\n\r\n").status == 200
 
 
 def test_changes_from_another_machine_are_refused():
@@ -227,7 +294,7 @@ def test_changes_from_another_machine_are_refused():
                     sock = socket.create_connection(("198.51.100.7", sidecar.admin_port), 5)
                     with sock:
                         assert sock.getsockname()[0] == "198.51.100.7"
-                        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 127.0.0.1\r\n"
+                        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: 198.51.100.7\r\nX-Forwarded-For: 127.0.0.1\r\n"
                                      "Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
                         return sock.makefile("rb").read()
 
@@ -484,5 +551,96 @@ def test_a_slow_request_does_not_stop_the_others(own):
     with RawClient(own.admin_port) as slow:
         slow.send(b"GET /rea")
         assert own.admin("/ready").status == 200
-        slow.send(b"dy HTTP/1.1\r\nHost: a\r\n\r\n")
+        slow.send(b"dy HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert slow.response().status == 200
+
+
+@pytest.mark.parametrize("path,status", [("/reload?dry_run", 200), ("/nonsense", 404)])
+def test_a_body_that_waits_for_leave_gets_it(own, path, status):
+    """Expect: 100-continue (RFC 9110 section 10.1.1): without the 100 a client waits, a second in curl's case."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: "
+    with RawClient(own.admin_port) as client:
+        for _ in range(2):
+            client.send(head.encode() + b"5\r\n\r\n")
+            assert client.wire.response_head().status == 100
+            client.send(b"hello")
+            answer = client.response()
+            assert (answer.status, answer.interim) == (status, [])
+        client.send(head.encode() + b"0\r\n\r\n")
+        assert client.response().interim == [], "nothing is owed"
+        client.send(head.encode() + b"70000\r\n\r\n")
+        answer = client.response()
+        assert (answer.status, answer.interim) == (413, []), "the answer comes instead of the leave"
+    with RawClient(own.admin_port) as client:
+        client.send(head.encode().replace(b"HTTP/1.1", b"HTTP/1.0") + b"5\r\n\r\nhello")
+        assert client.response().interim == [], "HTTP/1.0 knows no 1xx"
+
+
+# ---- crowds ------------------------------------------------------------------------------------------------------------------
+
+
+LIVE = request_bytes("/live", host="localhost")
+CROWD = 256  # what a port takes
+
+
+def crowd(port, message=LIVE):
+    """More connections than a port takes, each with a request."""
+    sockets = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(CROWD + 20)]
+    for sock in sockets:
+        renewed(sock, port, message)
+    return sockets
+
+
+def renewed(sock, port, message=LIVE):
+    """The connection with another request on it, or a new one in its place."""
+    try:
+        sock.sendall(message)
+        return sock
+    except OSError:
+        sock.close()
+        again = socket.create_connection(("127.0.0.1", port), 5)
+        again.sendall(message)
+        return again
+
+
+@pytest.mark.parametrize("which", ["admin", "status"])
+def test_a_crowd_that_renews_its_idle_connections_locks_nobody_out(own, which):
+    port = own.admin_port if which == "admin" else own.status_port
+    sockets = crowd(port)
+    try:
+        for _ in range(5):
+            sockets = [renewed(sock, port) for sock in sockets]
+            for _ in range(3):
+                assert own.admin("/live", port=port).status == 200
+            assert len(os.listdir(f"/proc/{own.child.pid}/fd")) < CROWD + 60, "and the port keeps its bound"
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_a_crowd_with_requests_that_never_end_locks_nobody_out(own):
+    sockets = crowd(own.status_port, b"POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+    try:
+        for _ in range(5):
+            assert own.admin("/live", port=own.status_port).status == 200
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_a_request_in_flight_outlives_a_crowd_of_idle_connections(own):
+    with RawClient(own.status_port) as client:
+        client.send(b"POST /live HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        assert client.wire.response_head().status == 100
+        for sock in crowd(own.status_port):
+            sock.close()
+        client.send(b"hello")
+        assert client.response().status == 405
+
+
+def test_idle_status_connections_end_soon(own):
+    with RawClient(own.status_port) as client, RawClient(own.admin_port) as patient:
+        assert ask(client, "/live").status == 200
+        assert ask(patient, "/live", host="localhost").status == 200
+        client.assert_closed()
+        assert ask(patient, "/live", host="localhost").status == 200, "an operator's stays"

@@ -1,5 +1,8 @@
 """Several workers: even shares, the limit of connections, and reloads beneath connections that live on."""
 import concurrent.futures
+import contextlib
+import os
+import re
 import socket
 import threading
 
@@ -101,6 +104,74 @@ def test_above_max_connections_503_and_close(upstream):
         assert not any(line["path"] == "/extra" and line["status"] == 200 for line in sidecar.access_lines())
         wait_until(lambda: [line["flags"] for line in sidecar.access_lines() if line["status"] == 503] == ["OM"] * 3, 5,
                    "the refusals' lines")
+
+
+def open_files(limit):
+    """A prefix: the program under this limit of open files."""
+    return ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"]
+
+
+def test_max_connections_beyond_the_open_files_is_clamped_with_a_warning(upstream):
+    with Sidecar(plain(upstream), workers=2, runtime={"max_connections": 5000}, prefix=open_files(300)) as sidecar:
+        warning = re.search(r"max_connections = 5000 needs (\d+) open files and the limit is 300: only (\d+) client", sidecar.log())
+        assert warning and "LimitNOFILE" in sidecar.log(), sidecar.log()
+        needed, fits = map(int, warning.groups())
+        assert needed - 10064 in range(10, 60) and fits in range(80, 118), warning[0]
+        with contextlib.ExitStack() as stack:
+            kept = [stack.enter_context(sidecar.client()) for _ in range(fits)]
+            for client in kept:
+                assert ask(client).status == 200
+            extra = stack.enter_context(sidecar.client())
+            extra.send(request_bytes())
+            assert extra.response().status == 503
+            for client in kept:
+                assert ask(client).status == 200, "each has its upstream connection"
+        sidecar.runtime["max_connections"] = 20
+        assert sidecar.reload()[0] == 200
+        assert sidecar.log().count("needs") == 1, "that many fit"
+
+
+def test_pipelining_clients_use_up_the_descriptors_and_admin_still_answers():
+    """Few clients with 16 requests each take 17 descriptors each; those held back are for the admin ports."""
+    limit = 256
+    with socket.socket() as silent, contextlib.ExitStack() as stack:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1024)  # takes connections and never answers
+        body = (route("held", match={"path_prefix": "/held"}, cluster="silent") + route("rest", respond={"body": "hello"})
+                + cluster("silent", silent.getsockname()[1]))
+        sidecar = Sidecar(body, workers=2, prefix=open_files(limit))
+        sidecar.admin_keys = {"status_listen": f"127.0.0.1:{sidecar.status_port}"}
+        stack.enter_context(sidecar)
+        descriptors = lambda: len(os.listdir(f"/proc/{sidecar.child.pid}/fd"))  # noqa: E731
+        clients = [stack.enter_context(sidecar.client()) for _ in range(40)]
+        for client in clients:
+            client.send(request_bytes("/held") * 16)
+        wait_until(lambda: descriptors() >= limit - 70, 10, "the end of the shared descriptors, or nearly")
+        before = len(sidecar.log(limit=None).splitlines())
+        flood = []
+        for _ in range(20):
+            for _ in range(20):
+                flood.append(stack.enter_context(socket.socket()))
+                flood[-1].setblocking(False)
+                flood[-1].connect_ex(("127.0.0.1", sidecar.port))
+            # Idle ones, more than are held back: these go round.
+            for port in (sidecar.admin_port, sidecar.status_port):
+                stack.enter_context(RawClient(port))
+                stack.enter_context(RawClient(port))
+            for port in (sidecar.admin_port, sidecar.status_port):
+                assert sidecar.admin("/live", port=port).status == 200
+            assert descriptors() <= limit
+        lines = sidecar.log(limit=None).splitlines()
+        assert sum("out of file descriptors" in line for line in lines) == 1, lines
+        assert len(lines) - before < 10, lines[before:]
+        wait_until(lambda: scrape(sidecar).value("outrider_connections_shed_total") >= 100, 10, "the count")
+        for client in clients:
+            client.reset()
+        for sock in flood:
+            sock.close()
+        wait_until(lambda: descriptors() < limit - 100, 10, "their return")
+        wait_until(lambda: sidecar.json("/server_info")["connections"] == 0, 10, "the end of those that were still taken")
+        assert sidecar.get().status == 200
 
 
 # ---- reload --------------------------------------------------------------------------------------------------------------------

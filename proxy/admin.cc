@@ -26,7 +26,10 @@ namespace {
 using namespace std::chrono_literals;
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kAdminConnectionsMax = 256;
+constexpr std::size_t kConnectionsMax = 256;  // a port
+constexpr Duration kIdle = 60s;
+constexpr Duration kStatusIdle = 5s;           // `status_listen` is open to more peers
+constexpr std::uint64_t kBodyMax = 64 * 1024;  // read and thrown away
 
 AdminReply json_reply(const Json& json, int status = 200) {
     return {status, "application/json", json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", {}};
@@ -201,10 +204,16 @@ class Admin::AdminExchange final : public http::ServerExchange {
 
   private:
     void on_request() override {
-        if (request_complete()) answer();
+        if (request_complete()) {
+            answer();
+        } else if (request().content_length > kBodyMax) {
+            send(problem(413, "no body is wanted here"));
+        } else if (request().expects_continue && !client_is_http10()) {
+            send_informational(100, http::reason_phrase(100), 0, [](http::HeadWriter&) {});
+        }
     }
     void on_request_body(std::span<const std::string_view>) override {
-        if (request_bytes() > 64 * 1024 && !response_started()) send(problem(413, "no body is wanted here"));
+        if (request_bytes() > kBodyMax && !response_started()) send(problem(413, "no body is wanted here"));
     }
     void on_request_end(std::span<const http::Field>) override {
         if (!response_started()) answer();
@@ -218,16 +227,36 @@ class Admin::AdminExchange final : public http::ServerExchange {
     }
     void on_aborted(AbortReason) override { *alive_ = false; }
 
+    // Dropped fields count: who writes `Connection: Origin` still sent an Origin.
+    bool carries(std::string_view name) const {
+        for (const http::FieldRef& field : request().all()) {
+            if (iequals(request().name(field), name)) return true;
+        }
+        return false;
+    }
+    bool is_for_us() const {
+        if (status_only_) return true;
+        for (const http::FieldRef& field : request().all()) {
+            if (field.id == http::FieldId::kHost && !admin_.is_own_name(request().value(field))) return false;
+        }
+        return admin_.is_own_name(request().authority());
+    }
+
     void answer() {
-        const bool local = is_loopback(connection().peer_ip());
-        const bool from_page = request().find("Origin") != nullptr;
+        if (!is_for_us()) {
+            send(
+                problem(403,
+                        "the Host field must be an IP address, localhost, or the node's name or address: any "
+                        "other name could be a web page's"));
+            return;
+        }
+        const bool may_change = is_loopback(connection().peer_ip()) && !carries("Origin") && !carries("Via");
         const AdminRequest asked{std::string(request().method_text()), std::string(request().path()),
                                  std::string(request().query()),
                                  std::string(request().value_of(http::FieldId::kAccept))};
-        admin_.handle(asked, status_only_, local && !from_page,
-                      [this, alive = alive_](const AdminReply& reply) {
-                          if (*alive) send(reply);
-                      });
+        admin_.handle(asked, status_only_, may_change, [this, alive = alive_](const AdminReply& reply) {
+            if (*alive) send(reply);
+        });
     }
 
     void send(const AdminReply& reply) {
@@ -252,7 +281,11 @@ class Admin::AdminExchange final : public http::ServerExchange {
 class Admin::Port final : public http::ServerHandler {
   public:
     Port(Admin& admin, int fd, bool status_only) : admin_(admin), status_only_(status_only) {
-        acceptor_ = new uv::Acceptor(admin.server_.loop(), fd, [this](int accepted) { serve(accepted); });
+        limits_.header_timeout = 10s;
+        limits_.idle_timeout = status_only ? kStatusIdle : kIdle;
+        limits_.body_idle_timeout = 10s;
+        acceptor_ = new uv::Acceptor(
+            admin.server_.loop(), fd, [this](int accepted) { serve(accepted); }, uv::Descriptors::kHeldBack);
     }
     ~Port() { close(); }
 
@@ -261,57 +294,78 @@ class Admin::Port final : public http::ServerHandler {
         uv::Acceptor::close(acceptor_);
         acceptor_ = nullptr;
         closing_ = true;
-        while (connections_ != nullptr) {
-            http::ServerConnection* c = connections_;
-            unlink(*c);
-            c->kill(http::ServerExchange::AbortReason::kShutdown);
-        }
+        while (!held_.empty())
+            kill(held_.begin());
     }
     uv::SocketAddress address() const { return acceptor_->address(); }
 
   private:
     void serve(int fd) {
-        if (closing_ || count_ >= kAdminConnectionsMax) {
+        if (closing_) {
             ::close(fd);
             return;
         }
-        auto* connection =
-            new http::ServerConnection(admin_.server_.loop(), *this, admin_.limits_, admin_.scratch_);
-        connection->list_next = connections_;
-        if (connections_ != nullptr) connections_->list_prev = connection;
-        connections_ = connection;
-        ++count_;
+        // The descriptors held back must go round: a third each for two ports, the rest so that accepting still works.
+        // Only one of them is worth closing a connection for; a lower one would be anybody's.
+        const uv::OpenFiles& files = admin_.server_.open_files();
+        const auto scarce =
+            std::count_if(held_.begin(), held_.end(), [&](const Held& h) { return h.fd >= files.shared; });
+        if (static_cast<std::uint64_t>(fd) >= files.shared &&
+            static_cast<std::uint64_t>(scarce) >= (files.all - files.shared) / 3) {
+            make_room(files.shared);
+        }
+        if (held_.size() >= kConnectionsMax) make_room(0);
+        auto* connection = new http::ServerConnection(admin_.server_.loop(), *this, limits_, admin_.scratch_);
+        held_.push_back({connection, static_cast<std::uint64_t>(fd)});
         if (!connection->start(fd)) connection->close();
     }
-    void unlink(http::ServerConnection& c) {
-        if (c.list_prev != nullptr) c.list_prev->list_next = c.list_next;
-        if (connections_ == &c) connections_ = c.list_next;
-        if (c.list_next != nullptr) c.list_next->list_prev = c.list_prev;
-        c.list_prev = c.list_next = nullptr;
+
+    // Closes a connection whose descriptor is `from` or above: the one idle longest. None idle: peers keep all of them
+    // busy, which no honest ones do, so the one whose last request began first goes.
+    void make_room(std::uint64_t from) {
+        const auto first = [&](auto&& also) {
+            return std::find_if(held_.begin(), held_.end(), [&](const Held& h) {
+                return h.fd >= from && !h.connection->closing() && also(h);
+            });
+        };
+        auto leaving = first([](const Held& h) { return h.connection->idle(); });
+        if (leaving == held_.end()) leaving = first([](const Held&) { return true; });
+        if (leaving != held_.end()) kill(leaving);
     }
-    http::ServerExchange* new_exchange(http::ServerConnection&) override {
+
+    struct Held {
+        http::ServerConnection* connection;
+        std::uint64_t fd;
+    };
+    void kill(std::vector<Held>::iterator leaving) {
+        http::ServerConnection& connection = *leaving->connection;
+        held_.erase(leaving);
+        connection.kill(http::ServerExchange::AbortReason::kShutdown);
+    }
+    std::vector<Held>::iterator find(const http::ServerConnection& connection) {
+        return std::find_if(held_.begin(), held_.end(),
+                            [&](const Held& h) { return h.connection == &connection; });
+    }
+
+    http::ServerExchange* new_exchange(http::ServerConnection& connection) override {
+        if (const auto it = find(connection); it != held_.end()) std::rotate(it, it + 1, held_.end());
         return new AdminExchange(admin_, status_only_);
     }
     void release_exchange(http::ServerExchange* exchange) override { delete exchange; }
     void on_connection_closed(http::ServerConnection& connection) override {
-        unlink(connection);
-        --count_;
+        if (const auto it = find(connection); it != held_.end()) held_.erase(it);
         delete &connection;
     }
 
     Admin& admin_;
     bool status_only_;
     uv::Acceptor* acceptor_ = nullptr;
-    http::ServerConnection* connections_ = nullptr;
-    std::size_t count_ = 0;
+    http::ServerLimits limits_;
+    std::vector<Held> held_;  // the one whose last request began first is in front
     bool closing_ = false;
 };
 
-Admin::Admin(Server& server) : server_(server) {
-    limits_.header_timeout = 10s;
-    limits_.idle_timeout = 60s;
-    limits_.body_idle_timeout = 10s;
-}
+Admin::Admin(Server& server) : server_(server) {}
 
 Admin::~Admin() = default;
 
@@ -325,6 +379,7 @@ Result<void> Admin::listen(const config::AdminSettings& settings) {
         ports_.push_back(std::make_unique<Port>(*this, *fd, status_only));
         return {};
     };
+    host_ = settings.listen.host;
     if (auto ok = open(settings.listen, false); !ok) return ok;
     if (settings.status_listen) return open(*settings.status_listen, true);
     return {};
@@ -337,6 +392,16 @@ void Admin::close() {
 
 std::string Admin::address_text() const {
     return ports_.front()->address().text();
+}
+
+bool Admin::is_own_name(std::string_view authority) const {
+    if (authority.empty()) return true;  // HTTP/1.0 without a Host; no browser
+    const bool bracketed = authority.front() == '[';
+    const std::string host(bracketed ? authority.substr(1, authority.find(']') - 1)
+                                     : authority.substr(0, authority.find(':')));
+    const auto& node = server_.snapshot().settings.node;
+    return iequals(host, "localhost") || iequals(host, host_) || iequals(host, node.name) ||
+           iequals(host, node.address) || uv::SocketAddress::parse(host, 0);
 }
 
 // ---- the pages -----------------------------------------------------------------------------------------------------------
@@ -393,7 +458,8 @@ void Admin::handle(const AdminRequest& request, bool status_only, bool may_chang
         return;
     }
     if (wanted == "POST" && !may_change) {
-        done(problem(403, "changes are taken from loopback only, and not from web pages"));
+        done(problem(403,
+                     "changes are taken from loopback only, and neither from web pages nor through a proxy"));
         return;
     }
     reply_page(request, done);

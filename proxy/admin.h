@@ -1,7 +1,11 @@
 // The admin HTTP endpoint: GET reads, POST changes. Runs on the main loop.
 //
 // Two listeners: `listen` serves everything, changes only to loopback peers; `status_listen` serves /ready /live /metrics.
-// A change that carries an Origin field is refused: no web page may drain a sidecar.
+// No web page may drain a sidecar, or read its configuration: a change with an Origin field is refused, and so is, on
+// `listen`, every request whose Host is a name that is not ours (DNS rebinding). A change with a Via field is refused, too:
+// its loopback peer is a proxy, and may be this very process.
+//
+// A port that has all the connections it may have closes the one that has been idle longest for a new one.
 #pragma once
 
 #include <functional>
@@ -41,6 +45,8 @@ class Admin {
     Result<void> listen(const config::AdminSettings& settings);
     void close();
     std::string address_text() const;
+    // An IP address, localhost, or what the configuration calls this node; a port behind it does not matter.
+    bool is_own_name(std::string_view authority) const;
 
     // Answers through `done`, at once or later.
     using Done = std::function<void(AdminReply)>;
@@ -67,7 +73,7 @@ class Admin {
 
     Server& server_;
     http::ParserScratch scratch_;
-    http::ServerLimits limits_;
+    std::string host_;  // of `listen`
     std::vector<std::unique_ptr<Port>> ports_;
 };
 

@@ -1,8 +1,10 @@
 #include "proxy/server.h"
 
+#include <algorithm>
 #include <csignal>
 #include <map>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -19,6 +21,14 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration kDrainPoll = 50ms;
+constexpr std::uint64_t kDescriptorsHeldBack = 64;  // of the open files: /live answers whatever clients do
+
+// Descriptors are given out from the lowest: how many there are.
+std::uint64_t open_descriptors() {
+    const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) ::close(fd);
+    return fd < 0 ? 0 : static_cast<std::uint64_t>(fd);
+}
 
 std::string listener_key(const config::ListenerSettings& l) {
     return l.name + " " + config::to_string(l.listen);
@@ -60,7 +70,7 @@ std::vector<std::string> Server::start() {
     const config::Settings& settings = *loaded.settings;
     if (auto level = set_log_level(settings.log.level); !level) return {level.error()};
     started_at_ = loop_.now();
-    uv::raise_open_files();
+    open_files_ = uv::raise_open_files(kDescriptorsHeldBack);
     const unsigned workers = settings.runtime.workers != 0 ? settings.runtime.workers : uv::processor_count();
     if (auto opened = open_access_log(settings.log); !opened) return {opened.error()};
     metrics_ = std::make_unique<Registry>(workers + 1);
@@ -89,6 +99,8 @@ std::vector<std::string> Server::start() {
     if (auto ok = admin_->listen(settings.admin); !ok) return {ok.error()};
     register_metrics();
     started_with_ = settings;
+    // Each socket gets an acceptor, which keeps one more.
+    descriptors_own_ = open_descriptors() + workers * opened.size();
     for (auto& worker : workers_)
         worker->start();
     activate(make_snapshot(loaded));
@@ -177,13 +189,29 @@ std::shared_ptr<const Snapshot> Server::make_snapshot(config::LoadResult& loaded
 
 void Server::activate(std::shared_ptr<const Snapshot> snapshot) {
     snapshot_ = std::move(snapshot);
-    placement_->max.store(snapshot_->settings.runtime.max_connections, std::memory_order_relaxed);
+    placement_->max.store(connections_max(snapshot_->settings.runtime.max_connections),
+                          std::memory_order_relaxed);
     discovery_->configure(snapshot_->settings.clusters);
     auto endpoints = discovery_->endpoints();
     for (auto& [name, set] : endpoints)
         set = health_->attach(name, set);
     for (auto& worker : workers_)
         worker->publish(snapshot_, endpoints);
+}
+
+// What the open files allow, two a connection: its own and one upstream. Refused with a 503 beats closed unserved.
+std::int64_t Server::connections_max(std::uint32_t wanted) const {
+    const std::uint64_t others = descriptors_own_ + (open_files_.all - open_files_.shared);
+    const std::uint64_t needed = others + 2 * std::uint64_t{wanted};
+    if (needed <= open_files_.all || open_files_.all == 0) return wanted;
+    const std::uint64_t fits =
+        open_files_.all <= others ? 1 : std::max<std::uint64_t>(1, (open_files_.all - others) / 2);
+    log_warning(
+        "runtime.max_connections = {} needs {} open files and the limit is {}: only {} client connections "
+        "are "
+        "taken. Raise the hard limit (ulimit -Hn, LimitNOFILE=) or lower runtime.max_connections",
+        wanted, needed, open_files_.all, fits);
+    return static_cast<std::int64_t>(fits);
 }
 
 void Server::register_metrics() {
@@ -193,6 +221,8 @@ void Server::register_metrics() {
                 static_cast<double>(snapshot_->generation));
         s.counter("config_rejected_total", "Configurations refused at a reload.",
                   static_cast<double>(rejected_));
+        s.counter("connections_shed_total", "Connections closed unserved for want of a file descriptor.",
+                  static_cast<double>(uv::Acceptor::shed_total()));
         s.gauge("build_info", "Always 1; the labels say what runs.", 1, {{"version", OUTRIDER_VERSION}});
         s.gauge("ready", "1 while /ready answers 200.", not_ready_reason().empty() ? 1 : 0);
         if (access_log_) {

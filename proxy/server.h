@@ -63,6 +63,7 @@ class Server {
     void collect_clusters(std::function<void(std::vector<ClusterReport>)> done);
     // Listener name and the address it is bound to.
     const std::vector<std::pair<std::string, uv::SocketAddress>>& bound() const { return bound_; }
+    const uv::OpenFiles& open_files() const { return open_files_; }
 
   private:
     Result<void> open_access_log(const config::LogSettings& settings);
@@ -72,6 +73,7 @@ class Server {
     std::shared_ptr<const Snapshot> make_snapshot(config::LoadResult& loaded);
     void activate(std::shared_ptr<const Snapshot> snapshot);
     void collect_health(Samples& samples) const;
+    std::int64_t connections_max(std::uint32_t wanted) const;
     void register_metrics();
     void on_signal(int signum);
     void close_listeners();
@@ -90,6 +92,8 @@ class Server {
     std::unique_ptr<uv::Signals> signals_;
     std::shared_ptr<const Snapshot> snapshot_;
     std::vector<std::pair<std::string, uv::SocketAddress>> bound_;
+    uv::OpenFiles open_files_;
+    std::uint64_t descriptors_own_ = 0;  // what the process needs before the first connection
     Instant started_at_{};
     Instant drain_until_{};
     config::Settings started_with_;  // what a reload cannot change is compared with this

@@ -1,6 +1,7 @@
 #include "base/uv/acceptor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <fstream>
 #include <sstream>
@@ -24,10 +25,45 @@ namespace {
 constexpr int kBacklog = 4096;          // the kernel's somaxconn bounds it
 constexpr int kUnsentMax = 256 * 1024;  // bytes that the kernel holds and has not sent yet, a connection
 constexpr unsigned kAcceptsATurn = 64;  // then others get their turn; poll is level-triggered
+constexpr std::int64_t kShedReportMillis = 60'000;  // of the whole process: a flood sheds thousands a second
 
 int open_reserve() {
     return ::open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
+
+std::atomic<std::uint64_t> shared_max{~std::uint64_t{0}};  // OpenFiles::shared
+std::atomic<std::uint64_t> shed{0};
+std::atomic<std::uint64_t> shed_reported{0};
+std::atomic<std::int64_t> shed_report_due{0};
+
+void count_shed(Instant now) {
+    const std::uint64_t total = shed.fetch_add(1, std::memory_order_relaxed) + 1;
+    const std::int64_t millis = millis_of(now.time_since_epoch());
+    std::int64_t due = shed_report_due.load(std::memory_order_relaxed);
+    if (millis < due || !shed_report_due.compare_exchange_strong(due, millis + kShedReportMillis)) return;
+    log_warning(
+        "out of file descriptors: connections are closed unserved, {} since the last such message (raise the "
+        "limit of open files, or lower runtime.max_connections)",
+        total - shed_reported.exchange(total));
+}
+
+// The whole hard limit for as long as this lives. It is every thread's, so the others give back what they accept meanwhile.
+class HeldBackOpen {
+  public:
+    HeldBackOpen() {
+        if (::getrlimit(RLIMIT_NOFILE, &before_) != 0) return;
+        const rlimit all{before_.rlim_max, before_.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &all);
+    }
+    ~HeldBackOpen() {
+        if (before_.rlim_max != 0) ::setrlimit(RLIMIT_NOFILE, &before_);
+    }
+    HeldBackOpen(const HeldBackOpen&) = delete;
+    HeldBackOpen& operator=(const HeldBackOpen&) = delete;
+
+  private:
+    rlimit before_{};
+};
 }  // namespace
 
 Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port, bool ask_first) {
@@ -70,8 +106,8 @@ SocketAddress local_address(int fd) {
     return out;
 }
 
-Acceptor::Acceptor(Loop& loop, int fd, OnAccept on_accept)
-    : loop_(loop), fd_(fd), reserve_(open_reserve()), on_accept_(std::move(on_accept)) {
+Acceptor::Acceptor(Loop& loop, int fd, OnAccept on_accept, Descriptors from)
+    : loop_(loop), fd_(fd), reserve_(open_reserve()), on_accept_(std::move(on_accept)), from_(from) {
     require(uv_poll_init(loop.raw(), &poll_, fd) == 0, "a listening socket can be polled");
     poll_.data = this;
     uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) {
@@ -83,9 +119,14 @@ Acceptor::Acceptor(Loop& loop, int fd, OnAccept on_accept)
 
 void Acceptor::accept_some(unsigned most) {
     for (unsigned i = 0; i < most; ++i) {
-        const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        const int fd = accept_one();
         if (fd >= 0) {
-            on_accept_(fd);
+            if (from_ == Descriptors::kShared && static_cast<std::uint64_t>(fd) >= shared_max) {
+                ::close(fd);
+                count_shed(loop_.now());
+            } else {
+                on_accept_(fd);
+            }
             continue;
         }
         if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -94,9 +135,29 @@ void Acceptor::accept_some(unsigned most) {
     }
 }
 
+// The descriptor, or -1 with errno.
+int Acceptor::accept_one() {
+    const auto accept = [this] { return ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); };
+    const int fd = accept();
+    if (fd >= 0 || errno != EMFILE || from_ != Descriptors::kHeldBack) return fd;
+    int error = 0;
+    int taken = -1;
+    {
+        const HeldBackOpen open;
+        taken = accept();
+        error = errno;
+    }
+    errno = error;
+    return taken;
+}
+
+std::uint64_t Acceptor::shed_total() {
+    return shed.load(std::memory_order_relaxed);
+}
+
 // Out of descriptors: take the connection with the reserved one and close it, or the loop would spin on it.
 void Acceptor::shed_one() {
-    log_warning("out of file descriptors: a connection was closed unserved (raise the open files limit)");
+    count_shed(loop_.now());
     if (reserve_ >= 0) ::close(reserve_);
     const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd >= 0) ::close(fd);
@@ -169,14 +230,16 @@ std::uint64_t random_seed() {
     return seed;
 }
 
-std::uint64_t raise_open_files() {
+OpenFiles raise_open_files(std::uint64_t held_back) {
     rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
-    if (limit.rlim_cur < limit.rlim_max) {
-        const rlimit raised{limit.rlim_max, limit.rlim_max};
-        if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) return raised.rlim_cur;
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return {};
+    const std::uint64_t shared = limit.rlim_max - std::min<std::uint64_t>(held_back, limit.rlim_max / 4);
+    const rlimit wanted{shared, limit.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &wanted) == 0) {
+        shared_max = shared;
+        return {shared, limit.rlim_max};
     }
-    return limit.rlim_cur;
+    return {limit.rlim_cur, limit.rlim_cur};
 }
 
 struct Signals::Watch {

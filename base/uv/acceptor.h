@@ -17,13 +17,24 @@ namespace outrider::uv {
 Result<int> open_listening_socket(const SocketAddress& address, bool reuse_port, bool ask_first = true);
 SocketAddress local_address(int fd);
 
+// The process's open files: everybody may have `shared`; what is above, up to `all`, is held back for acceptors that ask for it.
+struct OpenFiles {
+    std::uint64_t shared = 0;
+    std::uint64_t all = 0;
+};
+// Raises the soft limit of open files to the hard limit, less `held_back` (at most a quarter of it).
+OpenFiles raise_open_files(std::uint64_t held_back = 0);
+
+// Whose descriptors an acceptor takes. kHeldBack only on the thread that owns every such acceptor: the limit is the process's.
+enum class Descriptors : std::uint8_t { kShared, kHeldBack };
+
 class Acceptor {
   public:
     // `on_accept` gets a connected, non-blocking socket that it owns from then on.
     using OnAccept = std::function<void(int fd)>;
 
     // Takes over a listening socket.
-    Acceptor(Loop& loop, int fd, OnAccept on_accept);
+    Acceptor(Loop& loop, int fd, OnAccept on_accept, Descriptors from = Descriptors::kShared);
     // First half of a farewell: no new connection begins, those whose handshake is under way are still accepted. Close a
     // moment later. Closing at once would reset whoever is in between.
     void refuse_new();
@@ -32,10 +43,13 @@ class Acceptor {
     static void close(Acceptor* acceptor);
 
     SocketAddress address() const { return local_address(fd_); }
+    // Connections that all acceptors of the process closed unserved, for want of a descriptor.
+    static std::uint64_t shed_total();
 
   private:
     ~Acceptor() = default;
     void accept_some(unsigned most);
+    int accept_one();
     void shed_one();
 
     Loop& loop_;
@@ -43,6 +57,7 @@ class Acceptor {
     int fd_;
     int reserve_;  // a descriptor given up when there is none left, so that the queue can still be emptied
     OnAccept on_accept_;
+    Descriptors from_;
 };
 
 // Processors that this process may use: its affinity, and its control group's limit rounded up; at least 1.
@@ -53,9 +68,6 @@ std::optional<unsigned> parse_cpu_max(const std::string& line);
 
 // Numbers that only the kernel knows: seeds for Random. Never fails.
 std::uint64_t random_seed();
-
-// Raises the soft limit of open files to the hard limit; the resulting soft limit.
-std::uint64_t raise_open_files();
 
 // Calls `f(signum)` on the loop's thread for each of the signals. One instance a process.
 class Signals {
