@@ -214,7 +214,7 @@ class Outrider(Process):
 
     def admin(self, path, method=b"GET"):
         with RawClient(self.admin_port, patience=5) as client:
-            return client.request(b"%s %s HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            return client.request(b"%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                                   % (method, path.encode()))
 
     def access_lines(self):

@@ -110,7 +110,7 @@ class Sidecar(Process):
 
     def admin(self, path, method="GET", fields=(), port=None, body=b""):
         with RawClient(port or self.admin_port, patience=10) as client:
-            head = f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n"
+            head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             head += "".join(f"{name}: {value}\r\n" for name, value in fields)
             if method not in ("GET", "HEAD"):
                 head += f"Content-Length: {len(body)}\r\n"
