@@ -225,8 +225,8 @@ class ScriptedUpstream:
             self._note(self.connections, connection)
             self._accepting = False
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)  # stop() joins what is here
 
     def _serve(self, connection):
         try:

@@ -199,17 +199,17 @@ void Server::activate(std::shared_ptr<const Snapshot> snapshot) {
         worker->publish(snapshot_, endpoints);
 }
 
-// What the open files allow, two a connection: its own and one upstream. Refused with a 503 beats closed unserved.
+// What the open files allow. Most connections are idle at a time and need one each, a quarter gets one upstream as well; admin keeps
+// its reserve whatever they do. Refused with a 503 beats closed unserved.
 std::int64_t Server::connections_max(std::uint32_t wanted) const {
     const std::uint64_t others = descriptors_own_ + (open_files_.all - open_files_.shared);
-    const std::uint64_t needed = others + 2 * std::uint64_t{wanted};
+    const std::uint64_t needed = others + std::uint64_t{wanted} * 5 / 4;
     if (needed <= open_files_.all || open_files_.all == 0) return wanted;
     const std::uint64_t fits =
-        open_files_.all <= others ? 1 : std::max<std::uint64_t>(1, (open_files_.all - others) / 2);
+        open_files_.all <= others ? 1 : std::max<std::uint64_t>(1, (open_files_.all - others) * 4 / 5);
     log_warning(
         "runtime.max_connections = {} needs {} open files and the limit is {}: only {} client connections "
-        "are "
-        "taken. Raise the hard limit (ulimit -Hn, LimitNOFILE=) or lower runtime.max_connections",
+        "are taken. Raise the hard limit (ulimit -Hn, LimitNOFILE=) or lower runtime.max_connections",
         wanted, needed, open_files_.all, fits);
     return static_cast<std::int64_t>(fits);
 }
