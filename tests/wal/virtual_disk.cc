@@ -22,6 +22,10 @@ class VirtualDisk::OpenFile final : public File {
         std::string bytes;
         for (const std::string_view piece : pieces)
             bytes += piece;
+        if (!disk_.change_begins()) {
+            if (disk_.dies_now_) change({offset, std::move(bytes), false});
+            return {0, {EIO}};
+        }
         if (disk_.happens(disk_.faults.write_error)) return {0, {EIO}};
         IoError error;
         if (disk_.happens(disk_.faults.short_write)) bytes.resize(disk_.random_.below(bytes.size()) + 1);
@@ -48,15 +52,16 @@ class VirtualDisk::OpenFile final : public File {
     Count size() override { return {inode_->seen.size(), {}}; }
 
     IoError truncate(std::uint64_t size) override {
-        if (disk_.happens(disk_.faults.write_error)) return {EIO};
+        if (!disk_.change_begins() || disk_.happens(disk_.faults.write_error)) return {EIO};
         change({size, {}, true});
         return {};
     }
 
     IoError sync_data() override {
         ++disk_.sync_calls_;
+        if (!disk_.change_begins()) return {EIO};
         if (disk_.happens(disk_.faults.sync_error)) {
-            disk_.settle(*inode_);
+            disk_.settle(*inode_, true);
             if (disk_.random_.below(2) == 0) inode_->seen = inode_->disk;
             return {EIO};
         }
@@ -109,12 +114,12 @@ void VirtualDisk::apply(Names& names, const NameChange& change) {
     }
 }
 
-void VirtualDisk::settle(Inode& inode) {
+void VirtualDisk::settle(Inode& inode, bool truncations_survive) {
     static constexpr std::array<std::uint64_t, 5> kPercent{0, 10, 50, 90, 100};
     const std::uint64_t percent = kPercent[random_.below(kPercent.size())];
     for (const Change& change : inode.pending) {
         if (change.truncation) {
-            if (random_.below(2) == 0) apply(inode.disk, change);
+            if (truncations_survive || random_.below(2) == 0) apply(inode.disk, change);
             continue;
         }
         const std::uint64_t end = change.offset + change.bytes.size();
@@ -129,7 +134,15 @@ void VirtualDisk::settle(Inode& inode) {
     inode.pending.clear();
 }
 
+bool VirtualDisk::change_begins() {
+    if (changes_left_ == UINT64_MAX) return true;
+    dies_now_ = changes_left_ == 1;
+    if (changes_left_ > 0) --changes_left_;
+    return changes_left_ > 0;
+}
+
 void VirtualDisk::power_loss() {
+    changes_left_ = UINT64_MAX;
     std::set<Inode*> inodes;
     for (const auto* names : {&names_, &disk_names_}) {
         for (const auto& [path, inode] : *names)
@@ -139,7 +152,7 @@ void VirtualDisk::power_loss() {
     for (const auto* names : {&names_, &disk_names_}) {
         for (const auto& [path, inode] : *names) {
             if (inodes.erase(inode.get()) == 0) continue;
-            settle(*inode);
+            settle(*inode, false);
             inode->seen = inode->disk;
         }
     }
@@ -200,7 +213,7 @@ FileSystem::Opened VirtualDisk::open(const std::string& path, OpenMode mode) {
         if (found == names_.end()) return {nullptr, {ENOENT}};
         return {std::make_unique<OpenFile>(*this, found->second), {}};
     }
-    if (happens(faults.name_error)) return {nullptr, {EIO}};
+    if (!change_begins() || happens(faults.name_error)) return {nullptr, {EIO}};
     if (found != names_.end()) {
         Change emptied{0, {}, true};
         apply(found->second->seen, emptied);
@@ -215,7 +228,7 @@ FileSystem::Opened VirtualDisk::open(const std::string& path, OpenMode mode) {
 }
 
 IoError VirtualDisk::rename(const std::string& from, const std::string& to) {
-    if (happens(faults.name_error)) return {EIO};
+    if (!change_begins() || happens(faults.name_error)) return {EIO};
     const auto found = names_.find(from);
     if (found == names_.end()) return {ENOENT};
     NameChange change{from, to, found->second};
@@ -225,7 +238,7 @@ IoError VirtualDisk::rename(const std::string& from, const std::string& to) {
 }
 
 IoError VirtualDisk::remove(const std::string& path) {
-    if (happens(faults.name_error)) return {EIO};
+    if (!change_begins() || happens(faults.name_error)) return {EIO};
     if (!names_.contains(path)) return {ENOENT};
     NameChange change{{}, path, nullptr};
     apply(names_, change);
@@ -234,7 +247,7 @@ IoError VirtualDisk::remove(const std::string& path) {
 }
 
 IoError VirtualDisk::sync_directory(const std::string&) {
-    if (happens(faults.directory_sync_error)) return {EIO};
+    if (!change_begins() || happens(faults.directory_sync_error)) return {EIO};
     for (const NameChange& change : pending_names_)
         apply(disk_names_, change);
     pending_names_.clear();

@@ -6,9 +6,11 @@
 //     were not followed by sync_directory() survive or not, each on its own.
 //   * A failed sync_data() loses what it should have written, apart from some sectors, and the next one succeeds without
 //     writing it (the pages are marked clean). Reading shows the lost bytes until the power goes, or the old ones
-//     at once, as file systems differ.
+//     at once, as file systems differ. Sizes are not lost so: they are the journal's.
 //   * A failed sync_directory() loses nothing by itself: a journal keeps its transaction or refuses all further ones.
 //   * A full disk writes what fits, then says ENOSPC.
+//   * die_after(n): the n-th change from now on and all later ones are answered with an error, as if the machine had
+//     stopped within whatever the log was doing. The bytes of that one write may be among what survives.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +43,8 @@ class VirtualDisk final : public FileSystem {
 
     // The machine stops. Nothing may have a file open.
     void power_loss();
+    void die_after(std::uint64_t changes) { changes_left_ = changes; }
+    bool dead() const { return changes_left_ == 0; }
 
     // A file's bytes as a reader sees them; what a test writes here is durable.
     std::string read(const std::string& path) const;
@@ -80,10 +84,12 @@ class VirtualDisk final : public FileSystem {
     class Lock;
 
     bool happens(std::uint64_t one_in) { return one_in != 0 && random_.below(one_in) == 0; }
+    // Of each call that changes something. False: the machine is dead.
+    bool change_begins();
     static void apply(std::string& bytes, const Change& change);
     static void apply(Names& names, const NameChange& change);
-    // Some of what is pending reaches the disk.
-    void settle(Inode& inode);
+    // Some of what is pending reaches the disk; the rest is lost.
+    void settle(Inode& inode, bool truncations_survive);
 
     Random random_;
     Names names_;
@@ -92,6 +98,8 @@ class VirtualDisk final : public FileSystem {
     std::set<std::string> directories_;
     std::shared_ptr<std::set<std::string>> locks_ = std::make_shared<std::set<std::string>>();
     std::uint64_t sync_calls_ = 0;
+    std::uint64_t changes_left_ = UINT64_MAX;
+    bool dies_now_ = false;
 };
 
 }  // namespace outrider::wal
