@@ -228,7 +228,8 @@ TEST(Wal, AFullDiskTakesNothingOfABatchAndWorksAgainWithSpace) {
         Recovered opened = open(disk, {.segment_bytes = 65536, .preallocate_bytes = 0});
         put_synced(*opened.log, kilobyte(1));
         disk.capacity = disk.used() + room;
-        const std::vector<Record> batch{{1, "lost"}, {1, kilobyte(2)}};
+        const std::string large = kilobyte(2);
+        const std::vector<Record> batch{{1, "lost"}, {1, large}};
         for (int i = 0; i < 3; ++i) {
             const auto refused = opened.log->append(batch);
             ASSERT_FALSE(refused);
