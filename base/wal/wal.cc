@@ -15,7 +15,7 @@ namespace {
 constexpr std::string_view kTemporarySuffix = ".tmp";
 constexpr std::size_t kEncodedKept = std::size_t{1} << 20;  // of the encoding buffer between batches
 
-constexpr std::array<char, 64 * 1024> kZeros{};
+constexpr std::array<char, 65536> kZeros{};
 
 }  // namespace
 
@@ -118,7 +118,7 @@ Result<Index> Wal::append(std::span<const Record> records) {
 // find the sectors of two batches mixed.
 Error Wal::undo_append(const IoError& cause, std::uint64_t written) {
     const std::string file = path(segments_.back().first_index);
-    const Error said = error("append to", file, cause);
+    Error said = error("append to", file, cause);
     if (written == 0) return said;
     if (const IoError failure = file_->truncate(end_)) return fail("cut a failed append from", file, failure);
     segments_.back().bytes = end_;

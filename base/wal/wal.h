@@ -54,8 +54,10 @@ struct WalOptions {
     // file. open() holds one segment in memory. At most 1 GiB.
     std::uint64_t segment_bytes = std::uint64_t{64} << 20;
     // Zeros are written this far ahead, so that most syncs find the file's size unchanged and need not commit the
-    // file system's journal; 0: never. At most 16 MiB. Costs every byte twice, and up to this much space.
-    std::uint64_t preallocate_bytes = std::uint64_t{1} << 20;
+    // file system's journal; 0: never. At most 16 MiB. Costs every byte twice, and up to this much space. Measured on
+    // ext4, append and sync of 4 KB, mean: 165 us without, 86 us with 256 KiB, 97 us with 1 MiB (wal_figures).
+    // fallocate(2) would not do: its blocks are marked as unwritten, and writing them goes through the journal again.
+    std::uint64_t preallocate_bytes = std::uint64_t{256} << 10;
     // Of a log that is new.
     Index first_index{1};
 };

@@ -33,8 +33,11 @@ void stop(const std::string& error) {
 
 std::string quantiles(std::vector<double> micros) {
     std::sort(micros.begin(), micros.end());
-    return fmt::format("p50 {:5.0f} us  p99 {:5.0f} us", micros[micros.size() / 2],
-                       micros[micros.size() * 99 / 100]);
+    double sum = 0;
+    for (const double m : micros)
+        sum += m;
+    return fmt::format("mean {:5.0f}  p50 {:5.0f}  p99 {:5.0f} us", sum / static_cast<double>(micros.size()),
+                       micros[micros.size() / 2], micros[micros.size() * 99 / 100]);
 }
 
 std::unique_ptr<Wal> open(const std::string& directory, const WalOptions& options, const OnEntry& on_entry) {
@@ -70,9 +73,9 @@ void print_disk(const std::string& directory, bool written_before) {
     std::filesystem::remove_all(directory);
 }
 
-void print_lone_writer(const std::string& directory, std::uint64_t ahead) {
+void print_lone_writer(const std::string& directory, std::size_t size, std::uint64_t ahead) {
     auto log = create(directory, {.preallocate_bytes = ahead});
-    const std::string payload(100, 'x');
+    const std::string payload(size, 'x');
     const Record record{1, payload};
     std::vector<double> micros;
     for (int i = 0; i < kSyncs; ++i) {
@@ -80,7 +83,8 @@ void print_lone_writer(const std::string& directory, std::uint64_t ahead) {
         if (!log->append({&record, 1}) || !log->sync()) stop("append");
         micros.push_back(micros_since(begin));
     }
-    fmt::print("log     100 B and sync, {:4} KiB ahead    {}\n", ahead / 1024, quantiles(std::move(micros)));
+    fmt::print("log     {:4} B and sync, {:4} KiB ahead   {}\n", size, ahead / 1024,
+               quantiles(std::move(micros)));
 }
 
 // `clients` records of 100 bytes are under way at any time.
@@ -151,8 +155,10 @@ int main(int argc, char** argv) {
     const std::string directory = argv[1];
     print_disk(directory, false);
     print_disk(directory, true);
-    for (const std::uint64_t ahead : {0, 256, 1024, 4096})
-        print_lone_writer(directory, ahead * 1024);
+    for (const std::size_t size : {100, 4000}) {
+        for (const std::uint64_t ahead : {0, 256, 1024, 4096})
+            print_lone_writer(directory, size, ahead * 1024);
+    }
     for (const int clients : {1, 16, 64, 256})
         print_group_commit(directory, clients);
     print_recovery(directory);
