@@ -25,6 +25,7 @@ LAYERS: Dict[str, Sequence[str]] = {
     "base": (),
     "base/uv": ("base",),
     "base/http": ("base", "base/uv"),
+    "base/wal": ("base",),
     "config": ("base",),
     "filters/policy": ("base",),
     "filters": (*BASE, "config", "filters/policy"),
