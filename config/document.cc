@@ -180,12 +180,23 @@ std::size_t end_of_string(std::string_view text, std::size_t at) {
     return at;
 }
 
+namespace {
+
+// The library's words for the most frequent slip name its consequence.
+std::string_view hint_for(std::string_view description) {
+    const bool line_end = description.find("control characters") != std::string_view::npos;
+    return line_end ? " (is a closing quote missing on this line?)" : "";
+}
+
+}  // namespace
+
 Value parse_document(std::string_view text, Diagnostics& diagnostics) {
     if (TableScan(text).too_much(diagnostics)) return {};
     const toml::parse_result parsed = toml::parse(text);
     if (!parsed) {
         diagnostics.error(begin_of(parsed.error().source()), "",
-                          "not valid TOML: " + std::string(parsed.error().description()));
+                          "not valid TOML: " + std::string(parsed.error().description()) +
+                              std::string(hint_for(parsed.error().description())));
         return {};
     }
     return convert(parsed.table());

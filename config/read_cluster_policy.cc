@@ -106,6 +106,9 @@ void read_cluster_policies(TableReader& cluster, ClusterSettings& out) {
     if (out.panic_percent > 0 && !cluster.has("health") && !cluster.has("outlier")) {
         cluster.warning("panic_percent",
                         "has no effect: without health and outlier no endpoint is ever taken out of use");
+    } else if (out.panic_percent > 0 && out.limits.hold > 0s) {
+        cluster.warning("panic_percent",
+                        "with it limits.hold never waits: when no endpoint is usable, all of them are used");
     }
 }
 

@@ -42,6 +42,7 @@ class Checks {
         unused();
         hidden();
         shares();
+        holds();
     }
 
   private:
@@ -192,6 +193,24 @@ class Checks {
         for (std::size_t i = 0; i < settings_.routes.size(); ++i) {
             const auto& concurrency = settings_.routes[i].concurrency;
             if (concurrency) check(entry("route", i) + ".concurrency.max", concurrency->max);
+        }
+    }
+
+    // Whoever waits longer than the route allows gets that answer instead.
+    void holds() {
+        for (std::size_t i = 0; i < settings_.clusters.size(); ++i) {
+            const ClusterSettings& cluster = settings_.clusters[i];
+            if (cluster.limits.hold == 0s) continue;
+            for (const RouteSettings& route : settings_.routes) {
+                const auto uses = [&](const WeightedCluster& c) { return c.name == cluster.name; };
+                if (route.timeout == 0s || route.timeout >= cluster.limits.hold ||
+                    std::none_of(route.clusters.begin(), route.clusters.end(), uses))
+                    continue;
+                warning(entry("cluster", i) + ".limits.hold",
+                        "route " + in_quotes(route.name) + " ends before, after " +
+                            outrider::to_string(route.timeout) + " (timeout): 504 instead of 503");
+                break;
+            }
         }
     }
 

@@ -25,10 +25,13 @@ class RetryFloor {
         const std::lock_guard lock(mutex_);
         budget_.configure(0, per_second);
     }
-    bool take(Instant now) {
+    // `granted`: by the ratio, so that it only counts.
+    bool take(Instant now, bool granted) {
         const std::lock_guard lock(mutex_);
         latest_ = std::max(latest_, now);
-        return budget_.try_retry(latest_);
+        if (!granted) return budget_.try_retry(latest_);
+        budget_.count_retry(latest_);
+        return true;
     }
 
   private:
@@ -49,7 +52,8 @@ struct RoutePolicies final : RefCounted {
                    std::shared_ptr<RetryFloor> floor) {
         const config::RetrySettings retry = route.retry.value_or(config::RetrySettings{});
         budget.configure(retry.budget_ratio, 0);
-        budget.set_floor([floor = std::move(floor)](Instant now) { return floor->take(now); });
+        budget.set_floor(
+            [floor = std::move(floor)](Instant now, bool granted) { return floor->take(now, granted); });
         // Once made it stays, since requests under way hold places in it.
         limited = route.concurrency.has_value();
         if (!limited) return;

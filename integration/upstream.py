@@ -24,10 +24,12 @@ class UpstreamConnection:
         self.closed_here = False
         self.requests = []  # heads, in order
         self.state = "idle"  # idle: between messages | head: reading one | script
+        self.replied = False  # the script has begun its answer: the proxy may send the next request before we look for it
 
     def next_head(self):
         """The next request's head, None at the end. The first byte is only looked at until the state says `head`."""
         self.state = "idle"
+        self.replied = False
         if not self.wire.buffer:
             self.sock.settimeout(None)
             try:
@@ -43,14 +45,14 @@ class UpstreamConnection:
 
     def settled(self):
         """True when it has no bytes before it that nobody has looked at yet."""
-        if self.closed_here or self.closed_by_proxy.is_set() or self.state == "script":
+        if self.closed_here or self.closed_by_proxy.is_set() or (self.state == "script" and not self.replied):
             return True
         pending = array.array("i", [0])
         try:
             fcntl.ioctl(self.sock.fileno(), termios.FIONREAD, pending)
         except (OSError, ValueError):
             return True
-        return self.state == "idle" and pending[0] == 0
+        return self.state in ("idle", "script") and pending[0] == 0
 
     @property
     def received(self):
@@ -112,6 +114,7 @@ class Exchange:
 
     def reply(self, status=200, body=b"ok", fields=(), framing="length", trailers=(), rng=None, version=b"HTTP/1.1"):
         """A well-formed answer in the framing asked for: length | chunked | close | none."""
+        self.connection.replied = True
         head = b"%s %d Reason\r\n" % (version, status)
         head += b"".join(b"%s: %s\r\n" % pair for pair in fields)
         if framing == "length":

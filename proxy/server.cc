@@ -247,9 +247,18 @@ void Server::collect_health(Samples& s) const {
     }
     for (const ClusterEntry& entry : snapshot_->clusters) {
         const std::string& cluster = entry.settings->name;
-        for (const EndpointVerdict& verdict : entry.health->verdicts()) {
-            s.gauge("endpoint_healthy",
-                    "1 while requests may go to the endpoint, 0 while it is unhealthy or ejected.",
+        const std::vector<EndpointVerdict> verdicts = entry.health->verdicts();
+        const auto usable =
+            std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.usable; });
+        s.gauge(
+            "cluster_panic",
+            "1 while so few endpoints are usable that health is disregarded (panic_percent).",
+            policy::panic(static_cast<std::size_t>(usable), verdicts.size(), entry.settings->panic_percent)
+                ? 1
+                : 0,
+            {{"cluster", cluster}});
+        for (const EndpointVerdict& verdict : verdicts) {
+            s.gauge("endpoint_healthy", "1 while the endpoint is neither unhealthy nor ejected.",
                     verdict.usable ? 1 : 0, {{"cluster", cluster}, {"endpoint", verdict.id}});
         }
         if (entry.settings->health) {
@@ -404,6 +413,7 @@ void Server::check_drained() {
 }
 
 void Server::shutdown_now() {
+    log_info("ending at once");
     draining_ = true;
     finish();
 }

@@ -230,6 +230,10 @@ std::uint64_t random_seed() {
     return seed;
 }
 
+bool is_held_back(int fd) {
+    return static_cast<std::uint64_t>(fd) >= shared_max.load(std::memory_order_relaxed);
+}
+
 OpenFiles raise_open_files(std::uint64_t held_back) {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return {};

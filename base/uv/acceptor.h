@@ -25,6 +25,9 @@ struct OpenFiles {
 // Raises the soft limit of open files to the hard limit, less `held_back` (at most a quarter of it).
 OpenFiles raise_open_files(std::uint64_t held_back = 0);
 
+// One that is held back, got by chance in the moment at which an acceptor raised the limit: to be given back.
+bool is_held_back(int fd);
+
 // Whose descriptors an acceptor takes. kHeldBack only on the thread that owns every such acceptor: the limit is the process's.
 enum class Descriptors : std::uint8_t { kShared, kHeldBack };
 

@@ -14,6 +14,7 @@
 #include <sys/time.h>
 #include <uv.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/uv/dns_message.h"
 
@@ -235,8 +236,22 @@ class Resolver::Impl {
             finish_addresses(lookup, status, answer, kHostsTtl);
             return;
         }
+        if (is_localhost(lookup->name)) {
+            const std::unique_ptr<AddressLookup> owned(lookup);
+            finish(*owned, ResolvedAddresses{{"127.0.0.1"}, kHostsTtl});
+            return;
+        }
         const ares_addrinfo_hints hints = address_hints();
         ares_getaddrinfo(lookup->impl->dns_, lookup->name.c_str(), nullptr, &hints, on_dns, lookup);
+    }
+
+    // RFC 6761 section 6.3: never asked of a server. Small images have no /etc/hosts that says it.
+    static bool is_localhost(std::string_view name) {
+        if (!name.empty() && name.back() == '.') name.remove_suffix(1);
+        constexpr std::string_view kLocalhost = "localhost";
+        const std::size_t at =
+            name.size() < kLocalhost.size() ? name.size() : name.size() - kLocalhost.size();
+        return iequals(name.substr(at), kLocalhost) && (at == 0 || name[at - 1] == '.');
     }
 
     static void on_dns(void* data, int status, int /*timeouts*/, ares_addrinfo* answer) {

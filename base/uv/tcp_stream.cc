@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/uv/acceptor.h"
 
 namespace outrider::uv {
 
@@ -93,6 +94,16 @@ Result<void> TcpStream::adopt(int fd) {
 
 Result<void> TcpStream::connect(const SocketAddress& to) {
     init_handle();
+    const int fd = ::socket(to.raw()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return Error{error_text(-errno)};
+    if (is_held_back(fd)) {
+        ::close(fd);
+        return Error{error_text(-EMFILE)};
+    }
+    if (const int error = uv_tcp_open(&tcp_, fd); error != 0) {
+        ::close(fd);
+        return Error{error_text(error)};
+    }
     auto* request = new uv_connect_t;
     request->data = this;
     const int error = uv_tcp_connect(request, &tcp_, to.raw(), [](uv_connect_t* done, int status) {

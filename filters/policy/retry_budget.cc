@@ -70,8 +70,19 @@ void RetryBudget::on_request(Instant now) {
 }
 
 bool RetryBudget::try_retry(Instant now) {
-    const bool granted = floor_ && floor_(now);
-    return try_own(now) || granted;
+    const bool granted = try_own(now);
+    if (!floor_) return granted;
+    if (floor_(now, granted) && !granted) {
+        count_retry(now);
+        return true;
+    }
+    return granted;
+}
+
+void RetryBudget::count_retry(Instant now) {
+    advance(now);
+    tokens_ = std::max(0.0, tokens_ - 1);
+    count(bucket(slot_).retries, retries_);
 }
 
 bool RetryBudget::try_own(Instant now) {
@@ -80,8 +91,7 @@ bool RetryBudget::try_own(Instant now) {
     const bool ratio = granted <= ratio_ * static_cast<double>(requests_) + kRounding;
     const bool floor = granted <= std::ceil(min_per_second_) && tokens_ + kRounding >= 1;
     if (!ratio && !floor) return false;
-    tokens_ = std::max(0.0, tokens_ - 1);
-    count(bucket(slot_).retries, retries_);
+    count_retry(now);
     return true;
 }
 

@@ -50,8 +50,11 @@ class RetryBudget {
     void on_request(Instant now);
     // True: make one extra attempt, it is counted. False: nothing changed.
     bool try_retry(Instant now);
-    // A floor that several budgets share (a process's workers): asked first, and what it grants counts here as well.
-    void set_floor(std::function<bool(Instant now)> floor) { floor_ = std::move(floor); }
+    // Counts an extra attempt that was granted elsewhere, whatever the limits say.
+    void count_retry(Instant now);
+    // A floor that several budgets share (a process's workers). Told of each extra attempt (`granted`), and asked for those
+    // that this budget refuses; so the floor adds nothing where the ratio allows as much.
+    void set_floor(std::function<bool(Instant now, bool granted)> floor) { floor_ = std::move(floor); }
 
     // As try_retry counts them.
     std::uint64_t requests_in_window(Instant now);
@@ -69,7 +72,7 @@ class RetryBudget {
 
     bool try_own(Instant now);
 
-    std::function<bool(Instant)> floor_;
+    std::function<bool(Instant, bool)> floor_;
     double ratio_ = 0;
     double min_per_second_ = 0;
     double tokens_ = 0;

@@ -111,7 +111,7 @@ max_requests = 6
 hold = "7s"
 )");
     ASSERT_TRUE(result.settings) << testing::PrintToString(lines_of(result));
-    EXPECT_THAT(lines_of(result), IsEmpty());
+    EXPECT_THAT(lines_of(result), ElementsAre(HasSubstr("panic_percent: with it limits.hold never waits")));
     const auto& routes = result.settings->routes;
     RetrySettings retry;
     retry.attempts = 4;
@@ -322,7 +322,17 @@ TEST(ConfigPolicies, ContradictionsOnACluster) {
            {"panic_percent = 50", "warning: cluster[1].panic_percent: has no effect"},
            {"panic_percent = 0", ""},
            {"panic_percent = 50\nhealth = {}", ""},
-           {"panic_percent = 50\noutlier = {}", ""}});
+           {"panic_percent = 50\noutlier = {}", ""},
+           {"panic_percent = 50\nhealth = {}\nlimits = { hold = \"1s\" }",
+            "warning: cluster[1].panic_percent: with it limits.hold never waits"},
+           {"limits = { hold = \"5m\" }", ""}});
+    const std::string shorter = with_cluster("limits = { hold = \"2m\" }");
+    const std::string cluster = "cluster = \"app\"\n";
+    std::string text = shorter;
+    text.insert(text.find(cluster) + cluster.size(), "timeout = \"1m\"\n");
+    EXPECT_THAT(
+        lines_of(parse_text(text)),
+        ElementsAre(HasSubstr("cluster[1].limits.hold: route 'route-1' ends before, after 1m (timeout)")));
 }
 
 // A value that is wrong keeps its default, which nobody wrote: nothing is held against it.

@@ -48,6 +48,35 @@ TEST(RetryBudget, GrantsTheLargerOfRatioAndFloorAndNotTheirSum) {
     }
 }
 
+TEST(RetryBudget, AFloorThatTwoShareAddsNothingToWhatTheRatioAllows) {
+    for (const int per_second : {10, 50, 200}) {
+        RetryBudget floor(0, 10);
+        RetryBudget workers[] = {RetryBudget(0.2, 0), RetryBudget(0.2, 0)};
+        for (RetryBudget& worker : workers) {
+            worker.set_floor([&](Instant now, bool granted) {
+                if (!granted) return floor.try_retry(now);
+                floor.count_retry(now);
+                return true;
+            });
+        }
+        std::vector<Instant> granted;
+        for (int i = 0; i < 10 * per_second; ++i) {
+            const Instant now = t0 + i * Duration(1s) / per_second;
+            RetryBudget& worker = workers[i % 2];
+            worker.on_request(now);
+            for (int asked = 0; asked < 2; ++asked) {
+                if (worker.try_retry(now)) granted.push_back(now);
+            }
+        }
+        const double allowed = std::max(10.0, 0.2 * per_second);
+        EXPECT_GE(static_cast<double>(granted.size()), 0.8 * 10 * allowed) << per_second;
+        for (std::size_t i = 0; i < granted.size(); ++i) {
+            const auto end = std::lower_bound(granted.begin(), granted.end(), granted[i] + 1s);
+            EXPECT_LE(end - granted.begin() - static_cast<std::ptrdiff_t>(i), allowed + 2) << per_second;
+        }
+    }
+}
+
 TEST(RetryBudget, RequestsCountForASecondAtMostAndRetriesForASecondAtLeast) {
     const struct {
         Duration later;
