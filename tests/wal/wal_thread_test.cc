@@ -1,6 +1,7 @@
 #include "base/wal/wal_thread.h"
 
 #include <future>
+#include <memory>
 #include <map>
 #include <mutex>
 #include <string>
@@ -33,17 +34,19 @@ Batch batch_of(std::string_view payload) {
 // Keeps the log's thread busy until it is let go.
 class Gate {
   public:
+    // What the task touches outlives the gate: the thread may still be on its way into the wait when it is opened.
     explicit Gate(WalThread& thread) {
-        EXPECT_TRUE(thread.submit([this](Wal&) {
-            entered_.set_value();
-            open_.get_future().wait();
+        const auto entered = std::make_shared<std::promise<void>>();
+        std::future<void> here = entered->get_future();
+        EXPECT_TRUE(thread.submit([entered, opened = open_.get_future().share()](Wal&) {
+            entered->set_value();
+            opened.wait();
         }));
-        entered_.get_future().wait();
+        here.wait();
     }
     void open() { open_.set_value(); }
 
   private:
-    std::promise<void> entered_;
     std::promise<void> open_;
 };
 
