@@ -250,7 +250,6 @@ def test_the_upstream_pool_is_kept_over_a_reload(upstream):
 
 
 def test_reloads_do_not_leak_descriptors(upstream):
-    import os
     with Sidecar(plain(upstream), workers=WORKERS) as sidecar:
         extra = free_port()
 

@@ -1,8 +1,8 @@
 #include "base/wal/wal_thread.h"
 
 #include <future>
-#include <memory>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
