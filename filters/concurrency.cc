@@ -19,10 +19,12 @@ class Concurrency final : public Filter {
         if (!c.under_concurrency_limit) return;
         c.under_concurrency_limit = false;
         using Release = policy::ConcurrencyLimit::Outcome;
-        const bool overloaded = outcome.timed_out || c.status == 503 || c.status == 429;
-        const Release how = overloaded                                         ? Release::kDropped
-                            : outcome.latency >= Duration(0) && c.status < 500 ? Release::kSample
-                                                                               : Release::kIgnored;
+        // An answer of the upstream's own: outrider's 503 for want of an endpoint says nothing of its load.
+        const bool answered = outcome.latency >= Duration(0);
+        const bool overloaded = outcome.timed_out || (answered && (c.status == 503 || c.status == 429));
+        const Release how = overloaded                   ? Release::kDropped
+                            : answered && c.status < 500 ? Release::kSample
+                                                         : Release::kIgnored;
         c.policies->concurrency->release(outcome.now, outcome.latency, how);
     }
 };
