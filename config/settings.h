@@ -204,6 +204,41 @@ struct FaultSettings {
     friend bool operator==(const FaultSettings&, const FaultSettings&) = default;
 };
 
+// What distinguishes callers: scope = ["header:Authorization", "query:tenant", "source"]
+enum class ScopeKind : std::uint8_t { kHeader, kQuery, kSource };
+struct ScopeEntry {
+    ScopeKind kind = ScopeKind::kHeader;
+    std::string name;    // of the header or query parameter
+    std::string as_set;  // as it was written: goes into the key
+    friend bool operator==(const ScopeEntry&, const ScopeEntry&) = default;
+};
+enum class KeySyntax : std::uint8_t { kStrict, kLenient };  // strict: RFC 9651 String only
+enum class InFlight : std::uint8_t { kWait, kConflict };
+enum class OnStoreError : std::uint8_t { kReject, kForward };
+enum class OnUnknown : std::uint8_t { kReject, kReexecute };
+enum class RecordAnswers : std::uint8_t { kAll, kBelow500 };  // "all" | "2xx-4xx"
+
+// [route.idempotency]
+struct IdempotencySettings {
+    std::string header = "Idempotency-Key";
+    KeySyntax syntax = KeySyntax::kLenient;
+    bool require = false;                               // no key: 400
+    std::vector<std::string> methods{"POST", "PATCH"};  // others pass by; "*" is not allowed
+    std::vector<ScopeEntry> scope;                      // default: the Authorization header; up to 8
+    Duration window = 24h;                              // 1s to 30 days, from the first request on
+    std::string store;                                  // required: a [store.NAME]
+    InFlight in_flight = InFlight::kWait;
+    Duration wait_timeout = 10s;     // 1ms to 5m
+    Bytes max_request{1024 * 1024};  // 0B to 16MiB; above it 413
+    Bytes max_response{256 * 1024};  // 0B to 16MiB; above it the answer is not kept
+    OnStoreError on_store_error = OnStoreError::kReject;
+    OnUnknown on_unknown = OnUnknown::kReject;
+    RecordAnswers record = RecordAnswers::kAll;
+    std::string
+        policy_url;  // the published promise, linked in every problem this filter makes; empty: docs of outrider
+    friend bool operator==(const IdempotencySettings&, const IdempotencySettings&) = default;
+};
+
 struct RouteSettings {
     std::string name;  // default: "route-N", N counted from 1 in file order
     std::string listener;
@@ -222,6 +257,7 @@ struct RouteSettings {
     std::optional<RateLimitSettings> rate_limit;
     std::optional<ConcurrencySettings> concurrency;
     std::optional<FaultSettings> fault;
+    std::optional<IdempotencySettings> idempotency;
     friend bool operator==(const RouteSettings&, const RouteSettings&) = default;
 };
 
@@ -299,6 +335,39 @@ struct ClusterSettings {
     friend bool operator==(const ClusterSettings&, const ClusterSettings&) = default;
 };
 
+enum class StoreKind : std::uint8_t { kMemory, kLog, kRedis };
+enum class SyncMode : std::uint8_t { kGroup, kNone };
+
+// redis://[user:password@]host[:6379][/db], or redis-sentinel://[user:password@]h1[:26379],h2/name[/db]
+struct RedisUrl {
+    bool sentinel = false;
+    std::vector<HostPort> hosts;  // one, or the sentinels (1 to 16)
+    std::string service;          // sentinel: the master's name
+    std::string user;
+    std::string password;  // never printed
+    std::uint32_t db = 0;
+    friend bool operator==(const RedisUrl&, const RedisUrl&) = default;
+};
+
+// [store.NAME]: where idempotency keys are kept.
+struct StoreSettings {
+    std::string name;
+    StoreKind kind = StoreKind::kMemory;
+    // memory and log
+    Bytes max_memory{256 << 20};        // of keys and answers; 1MiB to 1TiB
+    std::uint32_t max_waiting = 10000;  // duplicates parked at once, whole process; 0 to 1,000,000
+    // log
+    std::string path;  // a directory; required
+    SyncMode sync = SyncMode::kGroup;
+    Bytes segment_bytes{64 << 20};  // 1MiB to 1GiB
+    // redis
+    RedisUrl url;                       // required
+    Duration operation_timeout = 50ms;  // 1ms to 10s
+    Duration connect_timeout = 1s;      // 1ms to 1m
+    std::string prefix = "outrider:";   // of every key; up to 64 printable characters
+    friend bool operator==(const StoreSettings&, const StoreSettings&) = default;
+};
+
 struct Settings {
     NodeSettings node;
     RuntimeSettings runtime;
@@ -308,6 +377,7 @@ struct Settings {
     std::vector<ListenerSettings> listeners;
     std::vector<RouteSettings> routes;
     std::vector<ClusterSettings> clusters;
+    std::vector<StoreSettings> stores;  // by name
     friend bool operator==(const Settings&, const Settings&) = default;
 };
 

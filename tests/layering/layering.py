@@ -29,7 +29,8 @@ LAYERS: Dict[str, Sequence[str]] = {
     "config": ("base",),
     "filters/policy": ("base",),
     "filters": (*BASE, "config", "filters/policy"),
-    "proxy": (*BASE, "config", "filters", "filters/policy"),
+    "idempotency": (*BASE, "base/wal", "config", "filters/policy"),
+    "proxy": (*BASE, "config", "filters", "filters/policy", "idempotency"),
     "cli": (*BASE, "config", "filters", "filters/policy", "proxy", "demo"),
     # The demo's application and the bench's peers are programs of their own beside the proxy.
     "demo": BASE,
