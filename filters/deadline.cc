@@ -24,7 +24,7 @@ class Deadline final : public Filter {
             }
         }
         c.time_left = policy::exchange_time(c.route->timeout, incoming);
-        if (c.time_left && *c.time_left == Duration(0)) return Refuse{Refusal::kDeadlinePassed, 0, {}};
+        if (c.time_left && *c.time_left == Duration(0)) return Refuse{Refusal::kDeadlinePassed, 0, {}, {}};
         return Continue{};
     }
 };

@@ -18,7 +18,7 @@ class Fault final : public Filter {
             }
         }
         if (fault.abort == 0) return Continue{};
-        return Refuse{Refusal::kFault, fault.abort, {}};
+        return Refuse{Refusal::kFault, fault.abort, {}, {}};
     }
 };
 

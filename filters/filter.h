@@ -19,6 +19,8 @@
 #include "base/time.h"
 #include "config/settings.h"
 #include "filters/flags.h"
+#include "filters/key_outcome.h"
+#include "filters/policy/idempotency_key.h"
 
 namespace outrider::filters {
 
@@ -70,6 +72,7 @@ struct Context {
     Instant limit_since{};                 // when the adaptive limit admitted it
     bool under_concurrency_limit = false;  // counted by the route's adaptive limit until on_end()
     std::size_t position = 0;              // of the filter that is next on the way down
+    std::optional<policy::Digest> key;     // with Hold
 
     // Up.
     http::ResponseHead* response = nullptr;  // null when outrider itself answers
@@ -77,6 +80,7 @@ struct Context {
     Additions response_fields;
 
     Flags flags;
+    KeyOutcome key_outcome = KeyOutcome::kNone;
 };
 
 // A response that a filter gives itself.
@@ -91,14 +95,26 @@ struct Continue {};
 struct Pause {
     Duration time{};
 };
+// The request has an idempotency key (Context::key): take in its body and ask the route's store. If that says to forward it, go on with
+// the next filter.
+struct Hold {};
 // A response in outrider's usual form of an error. What it says is proxy/problem.h's.
-enum class Refusal : std::uint8_t { kRateLimited, kShed, kFault, kDeadlinePassed, kLoop };
+enum class Refusal : std::uint8_t {
+    kRateLimited,
+    kShed,
+    kFault,
+    kDeadlinePassed,
+    kLoop,
+    kKeyMissing,
+    kKeyMalformed
+};
 struct Refuse {
     Refusal why{};
-    int status = 0;          // kFault only
-    Duration retry_after{};  // 0 = not said
+    int status = 0;             // kFault only
+    Duration retry_after{};     // 0 = not said
+    std::string_view detail{};  // kKeyMalformed: why; static, or in the arena
 };
-using Verdict = std::variant<Continue, LocalResponse, Pause, Refuse>;
+using Verdict = std::variant<Continue, LocalResponse, Pause, Hold, Refuse>;
 
 // How an exchange went, for filters that keep count.
 struct Outcome {
@@ -123,7 +139,7 @@ class Chain {
     // The first filter, request id and trace, alone: every exchange has an id, also one that no route matches. Once, and
     // before on_request().
     void identify(Context& context) const;
-    // From context.position on; the first verdict that is not Continue ends the way down. After a Pause, call again.
+    // From context.position on; the first verdict that is not Continue ends the way down. After a Pause or a Hold, call again.
     Verdict on_request(Context& context) const;
     // In the opposite order.
     void on_response(Context& context) const;
@@ -137,6 +153,7 @@ class Chain {
 std::unique_ptr<const Filter> make_request_id();
 std::unique_ptr<const Filter> make_rate_limit();
 std::unique_ptr<const Filter> make_fault();
+std::unique_ptr<const Filter> make_idempotency();
 std::unique_ptr<const Filter> make_concurrency();
 std::unique_ptr<const Filter> make_deadline();
 std::unique_ptr<const Filter> make_forwarding();

@@ -32,12 +32,13 @@ enum class Flag : std::uint8_t {
     kNL,   // no leader known
     kCL,   // collapsed into another request's upstream call
     kBT,   // sent upstream as a part of a batch
+    kIS,   // idempotency: the store did not answer, or is full
 };
 
-inline constexpr std::array<std::string_view, 21> kFlagNames{"UH", "UF", "UO", "UT",  "UC",  "UR", "URX",
-                                                             "RL", "NR", "DC", "DPE", "UPE", "OM", "FI",
-                                                             "DI", "IR", "IC", "IM",  "NL",  "CL", "BT"};
-static_assert(static_cast<std::size_t>(Flag::kBT) + 1 == kFlagNames.size());
+inline constexpr std::array<std::string_view, 22> kFlagNames{
+    "UH",  "UF", "UO", "UT", "UC", "UR", "URX", "RL", "NR", "DC", "DPE",
+    "UPE", "OM", "FI", "DI", "IR", "IC", "IM",  "NL", "CL", "BT", "IS"};
+static_assert(static_cast<std::size_t>(Flag::kIS) + 1 == kFlagNames.size());
 
 inline constexpr std::string_view flag_name(Flag flag) {
     return kFlagNames[static_cast<std::size_t>(flag)];

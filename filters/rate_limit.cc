@@ -32,7 +32,7 @@ class RateLimit final : public Filter {
         c.response_fields.add("RateLimit",
                               c.arena->join({"\"default\";r=", std::to_string(decision.remaining),
                                              ";t=", std::to_string(whole_seconds(decision.retry_after))}));
-        return Refuse{Refusal::kRateLimited, 0, decision.retry_after};
+        return Refuse{Refusal::kRateLimited, 0, decision.retry_after, {}};
     }
 };
 

@@ -36,6 +36,8 @@ class Call {
     // `durable` false: the store could not be told, or not in time. A restart, or the lease's end, then makes "unknown" of the key.
     virtual void on_settled(policy::Settled settled, bool durable) = 0;
 
+    // Set before on_verdict(): it was parked until a first request with its key ended. The caller clears it.
+    bool waited = false;
     // The client's own, while a question is outstanding.
     void* store_slot = nullptr;
 

@@ -36,7 +36,7 @@ AdminReply json_reply(const Json& json, int status = 200) {
 }
 
 AdminReply problem(int status, std::string_view detail) {
-    return {status, "application/problem+json", problem_json(status, detail, {}), {}};
+    return {status, "application/problem+json", problem_json({{}, status, detail, {}, {}, {}}), {}};
 }
 
 AdminReply text(int status, std::string body) {

@@ -117,13 +117,13 @@ void Attempt::on_response_end(std::span<const http::Field> trailers) {
     exchange_.attempt_end(*this, trailers);
 }
 void Attempt::on_request_blocked() {
-    exchange_.pause_request();
+    if (!exchange_.request_complete()) exchange_.pause_request();
 }
 void Attempt::on_request_drained() {
-    exchange_.resume_request();
+    if (!exchange_.request_complete()) exchange_.resume_request();
 }
 std::size_t Attempt::response_room() {
-    return exchange_.ServerExchange::response_room();
+    return exchange_.answer_room();
 }
 
 void Attempt::on_failed(const http::ClientFailure& failure) {

@@ -68,6 +68,8 @@ void Exchange::run_filters() {
     } else if (const auto* pause = std::get_if<filters::Pause>(&verdict)) {
         policy_cells()->fault_delays->add();
         enter(Phase::kPaused, pause->time);
+    } else if (std::holds_alternative<filters::Hold>(verdict)) {
+        hold();
     } else if (const auto* refusal = std::get_if<filters::Refuse>(&verdict)) {
         refuse(*refusal);
     } else {
@@ -90,7 +92,7 @@ void Exchange::choose_cluster() {
     if (const auto& key = cluster_->settings().hash_key)
         key_hash_ = request_hash(*key, request(), context_.peer_ip);
     const config::RouteSettings& settings = *route_->settings;
-    if ((settings.retry || settings.hedge) && safe_to_repeat()) body_kept_ = true;
+    if (owns_key() || ((settings.retry || settings.hedge) && safe_to_repeat())) body_kept_ = true;
     if (route_->mirror && worker_.random().unit() * 100 < settings.mirror->percent) start_mirror();
     begin_attempt(false);
 }
@@ -115,9 +117,10 @@ void Exchange::start_mirror() {
     }
 }
 
-// An upgrade is not: what a tunnel stands for is not known here.
+// An upgrade is not: what a tunnel stands for is not known here. Whoever owns a key may: the route that asks for repetitions says that
+// its upstream bears them (docs/idempotency.md).
 bool Exchange::safe_to_repeat() const {
-    return http::is_idempotent(request().method) && !request().upgrade;
+    return (http::is_idempotent(request().method) || owns_key()) && !request().upgrade;
 }
 
 // ---- ends -------------------------------------------------------------------------------------------------------------
@@ -162,6 +165,14 @@ void Exchange::on_aborted(AbortReason reason) {
     } else if (reason != AbortReason::kShutdown) {
         context_.flags.set(filters::Flag::kDPE);  // too slow to be believed
     }
+    if (goes_on()) {  // what its key stands for is done all the same
+        if (guard_->stage == KeyGuard::Stage::kAsking) {
+            guard_->stage = KeyGuard::Stage::kLeaving;
+            guard_->store->leave(*this);
+            worker_.loop().cancel(*this);
+        }
+        return;
+    }
     worker_.loop().cancel(*this);
     stop_trying(false);
 }
@@ -175,6 +186,12 @@ void Exchange::refuse(const filters::Refuse& refusal) {
         case filters::Refusal::kShed:
             policy_cells()->shed->add();
             fail(Failure::kShed, {}, refusal.retry_after);
+            break;
+        case filters::Refusal::kKeyMissing:
+            fail(Failure::kKeyMissing);
+            break;
+        case filters::Refusal::kKeyMalformed:
+            fail(Failure::kKeyMalformed, refusal.detail);
             break;
         case filters::Refusal::kLoop:
             fail(Failure::kLoop);
@@ -194,6 +211,7 @@ void Exchange::refuse(const filters::Refuse& refusal) {
 }
 
 void Exchange::fail(Failure failure, std::string_view detail, Duration retry_after) {
+    if (report_failure(failure, detail, retry_after)) return;
     const Problem problem = problem_for(failure);
     context_.flags |= problem.flags;
     upstream_done_ = true;
@@ -207,7 +225,16 @@ void Exchange::fail(Failure failure, std::string_view detail, Duration retry_aft
 
 void Exchange::answer_problem(const Problem& problem, int status, std::string_view detail,
                               Duration retry_after) {
-    const std::string body = problem_json(status, detail, context_.request_id);
+    ProblemDocument document{problem.type, status, detail, context_.request_id, {}, {}};
+    std::string digest;
+    std::string link;
+    if (!problem.type.empty()) {  // of the idempotent receiver: where its promise is published
+        document.policy = policy_link();
+        link = "<" + std::string(document.policy) + ">; rel=\"describedby\"; type=\"text/html\"";
+        context_.response_fields.add("Link", link);
+        if (context_.key) document.key = digest = context_.key->hex();
+    }
+    const std::string body = problem_json(document);
     const std::string via = proxy_status(context_.node->name, problem.proxy_status, detail);
     context_.response_fields.add("Content-Type", "application/problem+json");
     context_.response_fields.add("Proxy-Status", via);
@@ -274,6 +301,8 @@ void Exchange::end() {
     }
     stop_trying(false);
     if (context_.under_concurrency_limit) end_policies();
+    if (context_.key_outcome != filters::KeyOutcome::kNone)
+        route_->idempotency->cells[worker_.index()][static_cast<std::size_t>(context_.key_outcome)]->add();
     const Duration took = worker_.loop().now() - started_at();
     cells().requests->add(response_status());
     cells().duration->observe(took);
@@ -299,7 +328,8 @@ void Exchange::log_line(Duration took) {
     entry.attempts = attempts_;
     if (endpoint_) entry.endpoint = endpoint_->address.id;
     entry.request_id = context_.request_id;
-    entry.client = connection().peer_ip();
+    entry.idempotency = filters::key_outcome_name(context_.key_outcome);
+    entry.client = detached_ ? context_.peer_ip : connection().peer_ip();
     worker_.access_log()->append(entry, worker_.loop().now());
 }
 
@@ -318,12 +348,15 @@ void Exchange::clear() {
     context_.flags = {};
     context_.time_left.reset();
     context_.position = 0;
+    context_.key.reset();
+    context_.key_outcome = filters::KeyOutcome::kNone;
     context_.rate_limiter = nullptr;
     context_.policies = nullptr;
     arena_.reset();
     held_trailers_.clear();
     if (body_.capacity() > kHeldBodyKept) std::string().swap(body_);
     body_.clear();
+    clear_guard();
     first_.clear();
     if (second_) second_->clear();
     winner_ = nullptr;
@@ -331,7 +364,7 @@ void Exchange::clear() {
     upstream_time_ = Duration(-1);
     key_hash_ = 0;
     attempts_ = 0;
-    was_held_ = body_kept_ = body_gone_ = upstream_done_ = timed_out_ = false;
+    was_held_ = body_kept_ = body_gone_ = upstream_done_ = timed_out_ = detached_ = false;
     recycle();
 }
 

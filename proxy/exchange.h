@@ -9,6 +9,7 @@
 //     upstream had just closed (may_try_again)
 //   * body bytes in either direction are written at once or their source is paused; a body is kept only for a repetition that
 //     the route asks for, up to retry.max_body
+//   * a request with an idempotency key is forwarded when its store says so, and told to the store before its client
 //   * every exchange ends in exactly one access-log line and one count
 #pragma once
 
@@ -20,7 +21,9 @@
 #include "base/http/server_connection.h"
 #include "filters/filter.h"
 #include "filters/route_policies.h"
+#include "idempotency/store.h"
 #include "proxy/attempt.h"
+#include "proxy/key_guard.h"
 #include "proxy/problem.h"
 #include "proxy/upstream.h"
 
@@ -30,7 +33,7 @@ class Worker;
 class Mirror;
 struct WorkerSnapshot;
 
-class Exchange final : public http::ServerExchange, private Waiter, private Timer {
+class Exchange final : public http::ServerExchange, private Waiter, private Timer, private idempotency::Call {
   public:
     explicit Exchange(Worker& worker) : worker_(worker), first_(*this), later_(*this) {}
 
@@ -38,8 +41,16 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     void begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& listener);
     // Logs, counts, and makes ready for the pool.
     void end();
+    // Its store is not done with it: instead of end(), detach(). It ends and returns to the pool by itself.
+    bool goes_on() const;
+    void detach();
+    // The process ends; no store answers any more.
+    void drop_detached();
 
     Exchange* next_free = nullptr;
+    // Of those that are detached.
+    Exchange* detached_prev = nullptr;
+    Exchange* detached_next = nullptr;
 
   private:
     friend class Attempt;
@@ -85,8 +96,40 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     bool take_place();
     void on_later();
 
+    // The store's answers.
+    void on_verdict(const policy::Verdict& verdict) override;
+    void on_settled(policy::Settled settled, bool durable) override;
+
     void prepare_context();
     void run_filters();
+
+    // With an idempotency key.
+    const config::IdempotencySettings& key_settings() const;
+    bool owns_key() const { return guard_ && guard_->stage == KeyGuard::Stage::kOwner; }
+    void hold();
+    void take_body(std::span<const std::string_view> slices);
+    void body_too_large();
+    void ask_store();
+    void own(const policy::Forward& forward);
+    void without_store(Failure failure, Duration retry_after);
+    void conflicts(const policy::Conflict& conflict);
+    void give_again(const policy::Replay& replay);
+    void key_refused(filters::KeyOutcome outcome, Failure failure, std::string_view detail = {},
+                     Duration retry_after = {});
+    void record_head(http::ResponseHead& head);
+    void record_body(std::span<const std::string_view> slices);
+    void stream_answer();
+    void stream_body(std::span<const std::string_view> slices);
+    void settle_answer(std::span<const http::Field> trailers);
+    void settle(idempotency::Report report);
+    std::string_view policy_link() const;
+    std::size_t answer_room() const;
+    bool report_failure(Failure failure, std::string_view detail, Duration retry_after);
+    void answer_kept(http::ResponseHead& head, std::string_view body);
+    void end_detached();
+    void clear_guard();
+
+    void start_answer(http::ResponseHead& head, Body body, std::uint64_t length);
     void choose_cluster();
     void start_mirror();
     void begin_attempt(bool fresh, bool released = false);
@@ -145,11 +188,13 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     Mirror* mirror_ = nullptr;  // while the request is being sent
     std::string body_;          // not yet sent, or kept for a repetition
     std::vector<http::Field> held_trailers_;
-    Instant tried_since_{};       // the first attempt's begin
-    Instant began_{};             // when it was the exchange's turn
-    Instant head_at_{};           // of the winner's answer
-    Instant held_until_{};        // when waiting for an endpoint ends
-    Duration upstream_time_{-1};  // from the answering attempt's begin until the response's head
+    Instant tried_since_{};            // the first attempt's begin
+    Instant began_{};                  // when it was the exchange's turn
+    Instant head_at_{};                // of the winner's answer
+    Instant held_until_{};             // when waiting for an endpoint ends
+    Duration upstream_time_{-1};       // from the answering attempt's begin until the response's head
+    std::unique_ptr<KeyGuard> guard_;  // made for the first request with a key
+    std::size_t held_bytes_ = 0;       // of bodies kept for the sake of a key
     std::uint64_t key_hash_ = 0;
     std::uint32_t attempts_ = 0;
     Phase phase_ = Phase::kNone;
@@ -158,6 +203,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     bool body_gone_ = false;      // some of it was sent and not kept
     bool upstream_done_ = false;  // answered, or given up: what the client still sends is nobody's
     bool timed_out_ = false;      // no answer, or no whole one, for want of time
+    bool detached_ = false;       // its client is gone, and so is the connection
 };
 
 }  // namespace outrider::proxy

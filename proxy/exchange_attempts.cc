@@ -49,6 +49,11 @@ policy::AttemptEnd end_for(http::ClientError error) {
 
 // `released`: from the waiting list, whose turn it is. Others do not overtake those that wait.
 void Exchange::begin_attempt(bool fresh, bool released) {
+    if (owns_key() &&
+        worker_.loop().now() >= guard_->lease_end) {  // by now another may have been told the same
+        fail(Failure::kRouteTimeout);
+        return;
+    }
     if (!released && cluster_->waiting() != 0) cluster_->release_waiting();
     Ref<Endpoint> endpoint;
     Admission admission = cluster_->admit(key_hash_, endpoint_.get(), endpoint);

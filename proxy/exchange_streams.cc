@@ -11,6 +11,7 @@ namespace outrider::proxy {
 
 void Exchange::attempt_ready(Attempt& attempt) {
     attempt.sending();
+    if (guard_) guard_->left = true;
     PooledConnection& upstream = attempt.stream();
     http::HeadWriter head(upstream.reserve(upstream_head_bound()));
     const auto& retry = route_->settings->retry;
@@ -94,6 +95,10 @@ std::string_view Exchange::endpoint_id_for_host() const {
 void Exchange::on_request_body(std::span<const std::string_view> slices) {
     if (mirror_ != nullptr) mirror_->body(slices);
     if (upstream_done_) return;
+    if (guard_ && guard_->stage == KeyGuard::Stage::kBody) {
+        take_body(slices);
+        return;
+    }
     if (tunnel()) {
         if (winner_ == nullptr || !winner_->active()) return;
         for (const std::string_view s : slices)
@@ -131,6 +136,7 @@ void Exchange::keep_body(std::span<const std::string_view> slices) {
 }
 
 std::size_t Exchange::kept_body_max() const {
+    if (owns_key()) return key_settings().max_request.value;
     const auto& retry = route_->settings->retry;
     return (retry ? *retry : config::RetrySettings{}).max_body.value;
 }
@@ -164,6 +170,10 @@ void Exchange::on_request_end(std::span<const http::Field> trailers) {
     }
     for (const http::Field& f : trailers)
         held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
+    if (guard_ && guard_->stage == KeyGuard::Stage::kBody) {
+        ask_store();
+        return;
+    }
     Attempt* attempt = running();
     if (attempt != nullptr && attempt->head_sent()) finish_request_to(*attempt);
 }
@@ -201,19 +211,29 @@ void Exchange::attempt_head(Attempt& attempt, http::ResponseHead& head) {
     attempt.judge_status(head.status);
     if (repeats_answer(attempt, head)) return;
     accept(attempt, head.status);
-    context_.response = &head;
-    worker_.chain().on_response(context_);
+    if (owns_key()) {
+        record_head(head);
+        return;
+    }
     const Body body = head.framing == http::Framing::kLength ? Body::kLength
                       : head.framing == http::Framing::kNone ? Body::kNone
                                                              : Body::kUnknown;
-    start_response(head.status, head.reason(), body, head.content_length,
+    start_answer(head, body, head.content_length);
+}
+
+// An upstream's, or a recorded one: through the filters to the client.
+void Exchange::start_answer(http::ResponseHead& head, Body body, std::uint64_t length) {
+    context_.response = &head;
+    context_.status = head.status;
+    worker_.chain().on_response(context_);
+    start_response(head.status, head.reason(), body, length,
                    http::HeadWriter::bound(head) + context_.response_fields.bytes(),
                    [&](http::HeadWriter& out) {
                        out.fields(head);
                        for (const http::Field& f : context_.response_fields.all())
                            out.field(f.name, f.value);
                    });
-    context_.response = nullptr;  // its memory is the parser's
+    context_.response = nullptr;  // its memory is somebody else's
 }
 
 // This attempt's answer is the exchange's.
@@ -238,7 +258,7 @@ void Exchange::accept(Attempt& attempt, int status) {
 }
 
 void Exchange::forward_informational(http::ResponseHead& head) {
-    if (client_is_http10() || (second_ && second_->active())) return;
+    if (client_is_http10() || detached_ || (second_ && second_->active())) return;
     send_informational(head.status, head.reason(), http::HeadWriter::bound(head),
                        [&](http::HeadWriter& out) { out.fields(head); });
 }
@@ -266,6 +286,10 @@ void Exchange::open_tunnel(Attempt& attempt, http::ResponseHead& head) {
 }
 
 void Exchange::attempt_body(std::span<const std::string_view> slices) {
+    if (owns_key()) {
+        record_body(slices);
+        return;
+    }
     write_body(slices, true);
     // At the front of its connection the kernel's answer comes later (on_response_blocked); behind others it is known now.
     if (response_blocked()) on_response_blocked();
@@ -288,6 +312,10 @@ void Exchange::attempt_end(Attempt& attempt, std::span<const http::Field> traile
         return;
     }
     attempt.succeeded();
+    if (owns_key()) {
+        settle_answer(trailers);
+        return;
+    }
     finish(trailers);  // last: this exchange may be gone
 }
 

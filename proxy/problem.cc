@@ -62,19 +62,114 @@ Problem problem_for(Failure failure) {
         case Failure::kWriteTimeout:
             return {504, "connection_write_timeout", "The upstream did not take the request in time.",
                     Flag::kUT};
+        case Failure::kKeyMissing:
+            return {400,
+                    "http_request_error",
+                    "This route requires an idempotency key.",
+                    Flag::kDPE,
+                    false,
+                    "urn:outrider:idempotency:missing"};
+        case Failure::kKeyMalformed:
+            return {400,
+                    "http_request_error",
+                    "The idempotency key is malformed.",
+                    Flag::kDPE,
+                    false,
+                    "urn:outrider:idempotency:malformed"};
+        case Failure::kKeyReused:
+            return {
+                422,
+                "http_request_error",
+                "The idempotency key was used with another request (method, target, content type or body).",
+                Flag::kIM,
+                false,
+                "urn:outrider:idempotency:reused"};
+        case Failure::kKeyInFlight:
+            return {409,
+                    "http_request_error",
+                    "A request with this idempotency key is being worked on.",
+                    Flag::kIC,
+                    true,
+                    "urn:outrider:idempotency:in-flight"};
+        case Failure::kKeyWaitedTooLong:
+            return {409,
+                    "http_request_error",
+                    "A request with this idempotency key is still being worked on; waiting for its answer "
+                    "took too long.",
+                    Flag::kIC,
+                    true,
+                    "urn:outrider:idempotency:in-flight"};
+        case Failure::kKeyDone:
+            return {409,
+                    "http_request_error",
+                    "The first request with this idempotency key was done.",
+                    Flag::kIC,
+                    false,
+                    "urn:outrider:idempotency:done"};
+        case Failure::kKeyUnknownCut:
+            return {409,
+                    "http_request_error",
+                    "Whether the first request with this idempotency key took effect is not known: the "
+                    "exchange with the "
+                    "application broke off.",
+                    Flag::kIC,
+                    false,
+                    "urn:outrider:idempotency:unknown"};
+        case Failure::kKeyUnknownLost:
+            return {409,
+                    "http_request_error",
+                    "Whether the first request with this idempotency key took effect is not known: its "
+                    "sidecar was lost "
+                    "before the answer.",
+                    Flag::kIC,
+                    false,
+                    "urn:outrider:idempotency:unknown"};
+        case Failure::kKeyBodyTooLarge:
+            return {413,
+                    "http_request_error",
+                    "The body is larger than a request with an idempotency key may have.",
+                    Flag::kDPE,
+                    false,
+                    "urn:outrider:idempotency:too-large"};
+        case Failure::kKeyBodiesHeld:
+            return {503,
+                    "connection_limit_reached",
+                    "Too many bytes of requests with idempotency keys are held already.",
+                    Flag::kOM,
+                    true,
+                    "urn:outrider:idempotency:busy"};
+        case Failure::kKeyStoreFull:
+            return {
+                503,  "destination_unavailable",       "The store of idempotency keys is full.", Flag::kIS,
+                true, "urn:outrider:idempotency:store"};
+        case Failure::kKeyStoreFailed:
+            return {503,
+                    "destination_unavailable",
+                    "The store of idempotency keys does not answer.",
+                    Flag::kIS,
+                    true,
+                    "urn:outrider:idempotency:store"};
     }
     return {};
 }
 
-std::string problem_json(int status, std::string_view detail, std::string_view request_id) {
-    std::string out = "{\"type\":\"about:blank\",\"title\":\"";
-    append_json_escaped(out, http::reason_phrase(status));
-    out += "\",\"status\":" + std::to_string(status) + ",\"detail\":\"";
-    append_json_escaped(out, detail);
-    if (!request_id.empty()) {
-        out += "\",\"request_id\":\"";
-        append_json_escaped(out, request_id);
-    }
+std::string problem_json(const ProblemDocument& document) {
+    std::string out = "{\"type\":\"";
+    append_json_escaped(out, document.type.empty() ? std::string_view("about:blank") : document.type);
+    out += "\",\"title\":\"";
+    append_json_escaped(out, http::reason_phrase(document.status));
+    out += "\",\"status\":" + std::to_string(document.status) + ",\"detail\":\"";
+    append_json_escaped(out, document.detail);
+    const auto member = [&out](std::string_view name, std::string_view value) {
+        if (value.empty()) return;
+        out += "\",\"";
+        out += name;
+        out += "\":\"";
+        append_json_escaped(out, value);
+    };
+    member("request_id", document.request_id);
+    member("policy", document.policy);
+    member("key", document.key);
     out += "\"}\n";
     return out;
 }

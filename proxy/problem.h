@@ -30,6 +30,19 @@ enum class Failure : std::uint8_t {
     kDeadlinePassed,
     kLoop,
     kWriteTimeout,  // the upstream takes no more of the request
+    // Of the idempotent receiver.
+    kKeyMissing,
+    kKeyMalformed,
+    kKeyReused,  // with another request
+    kKeyInFlight,
+    kKeyWaitedTooLong,
+    kKeyDone,         // its answer was not kept
+    kKeyUnknownCut,   // the exchange with the upstream broke off
+    kKeyUnknownLost,  // its sidecar was lost
+    kKeyBodyTooLarge,
+    kKeyBodiesHeld,  // all bodies together that wait for their key's verdict
+    kKeyStoreFull,
+    kKeyStoreFailed,
 };
 
 struct Problem {
@@ -38,12 +51,21 @@ struct Problem {
     std::string_view detail;        // one sentence for people
     filters::Flags flags;
     bool retry_after = false;
+    std::string_view type{};  // of the idempotent receiver: a URI
 };
 
 Problem problem_for(Failure failure);
 
-// RFC 9457: application/problem+json.
-std::string problem_json(int status, std::string_view detail, std::string_view request_id);
+// RFC 9457: application/problem+json. What is empty is left out.
+struct ProblemDocument {
+    std::string_view type;  // empty: about:blank
+    int status = 500;
+    std::string_view detail;
+    std::string_view request_id;
+    std::string_view policy;  // where the promise about idempotency is published
+    std::string_view key;     // as /idempotency/{store}/{key} takes it
+};
+std::string problem_json(const ProblemDocument& document);
 
 // "node; error=token; details=\"…\"" with the node as a token or a quoted string (RFC 9209 section 2).
 std::string proxy_status(std::string_view node, std::string_view error, std::string_view details);

@@ -95,6 +95,8 @@ std::vector<std::string> Server::start() {
             for (auto& worker : workers_)
                 worker->publish_endpoints(cluster, checked);
         });
+    stores_ = std::make_unique<Stores>(loop_, *metrics_);
+    if (auto ok = stores_->open(settings.stores); !ok) return {ok.error()};
     admin_ = std::make_unique<Admin>(*this);
     if (auto ok = admin_->listen(settings.admin); !ok) return {ok.error()};
     register_metrics();
@@ -183,8 +185,8 @@ std::shared_ptr<const Snapshot> Server::make_snapshot(config::LoadResult& loaded
     health_->configure(loaded.settings->clusters);
     return build_snapshot(
         std::move(*loaded.settings), std::move(loaded.source), ++generation_,
-        {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); }, seed_,
-         snapshot_.get()});
+        {*metrics_, worker_count(), [this](const std::string& name) { return health_->health(name); },
+         [this](const std::string& name) { return stores_->find(name); }, seed_, snapshot_.get()});
 }
 
 void Server::activate(std::shared_ptr<const Snapshot> snapshot) {
@@ -287,6 +289,8 @@ int Server::run() {
         worker->join();
     if (access_log_) access_log_->stop();
     workers_.clear();
+    snapshot_.reset();
+    stores_.reset();  // what is still to be written is
     return exit_code_;
 }
 
@@ -303,9 +307,20 @@ ReloadResult Server::reload(bool dry_run) {
     for (const auto& d : loaded.diagnostics)
         result.messages.push_back(config::to_string(d));
     std::vector<std::pair<std::string, std::vector<int>>> opened;
+    const auto bound_before = bound_;
     if (loaded.settings && !dry_run) {
-        const auto bound_before = bound_;
         if (auto ok = open_listeners(*loaded.settings, opened); !ok) {
+            bound_ = bound_before;
+            result.messages.push_back(ok.error());
+            loaded.settings.reset();
+        }
+    }
+    if (loaded.settings && !dry_run) {
+        if (auto ok = stores_->open(loaded.settings->stores); !ok) {
+            for (auto& [name, fds] : opened) {
+                for (const int fd : fds)
+                    ::close(fd);
+            }
             bound_ = bound_before;
             result.messages.push_back(ok.error());
             loaded.settings.reset();

@@ -16,6 +16,7 @@
 #include "proxy/discovery.h"
 #include "proxy/health_checker.h"
 #include "proxy/snapshot.h"
+#include "proxy/stores.h"
 #include "proxy/worker.h"
 
 namespace outrider::proxy {
@@ -52,6 +53,7 @@ class Server {
     Registry& metrics() { return *metrics_; }
     const Discovery& discovery() const { return *discovery_; }
     const HealthChecker& health() const { return *health_; }
+    Stores& stores() { return *stores_; }
     const std::string& config_path() const { return config_path_; }
     Instant started_at() const { return started_at_; }
     unsigned worker_count() const { return static_cast<unsigned>(workers_.size()); }
@@ -87,6 +89,7 @@ class Server {
     std::unique_ptr<Placement> placement_;
     std::vector<std::unique_ptr<Worker>> workers_;
     std::unique_ptr<HealthChecker> health_;
+    std::unique_ptr<Stores> stores_;
     std::unique_ptr<Discovery> discovery_;
     std::unique_ptr<Admin> admin_;
     std::unique_ptr<uv::Signals> signals_;

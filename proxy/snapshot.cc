@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "base/uv/acceptor.h"
 #include "filters/policy/balancer.h"
+#include "idempotency/open_store.h"
 #include "proxy/cluster_health.h"
 
 namespace outrider::proxy {
@@ -91,6 +92,42 @@ policy::RetryLimits retry_limits(const config::RetrySettings& s) {
     return out;
 }
 
+// A claim's lease passes only when its owner is lost: what an exchange may take at most, and what its store may.
+constexpr Duration kLeaseMargin = std::chrono::seconds(5);
+
+policy::IdempotencyPolicy idempotency_policy(const config::RouteSettings& route) {
+    const config::IdempotencySettings& s = *route.idempotency;
+    policy::IdempotencyPolicy out;
+    out.window = s.window;
+    out.lease = route.timeout + kLeaseMargin;
+    out.in_flight = s.in_flight == config::InFlight::kWait ? policy::InFlightPolicy::kWait
+                                                           : policy::InFlightPolicy::kConflict;
+    out.wait_timeout = std::min(s.wait_timeout, route.timeout);
+    out.on_unknown = s.on_unknown == config::OnUnknown::kReject ? policy::OnUnknown::kReject
+                                                                : policy::OnUnknown::kReexecute;
+    out.record = s.record == config::RecordAnswers::kAll ? policy::RecordAnswers::kAll
+                                                         : policy::RecordAnswers::kBelow500;
+    return out;
+}
+
+std::shared_ptr<const RouteIdempotency> route_idempotency(const config::RouteSettings& route,
+                                                          const SnapshotParts& parts) {
+    auto out = std::make_shared<RouteIdempotency>();
+    out->policy = idempotency_policy(route);
+    out->store = parts.store(route.idempotency->store);
+    auto& requests = parts.metrics.counter(
+        "idempotency_requests_total", "Requests with an idempotency key, or without one that was required.",
+        {"route", "outcome"});
+    out->cells.resize(parts.workers);
+    for (unsigned w = 0; w < parts.workers; ++w)
+        out->store_cells.push_back(idempotency::store_cells(parts.metrics, route.idempotency->store, w));
+    for (unsigned w = 0; w < parts.workers; ++w) {
+        for (std::size_t i = 1; i < filters::kKeyOutcomes.size(); ++i)
+            out->cells[w][i] = &requests.at({route.name, filters::kKeyOutcomes[i]}, w);
+    }
+    return out;
+}
+
 const RouteEntry* same_route(const config::RouteSettings& route, const Snapshot* snapshot) {
     if (snapshot == nullptr) return nullptr;
     for (const ListenerEntry& listener : snapshot->listeners) {
@@ -164,6 +201,7 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
     if (route.hedge) entry.hedge = std::make_shared<HedgeView>(workers);
     if (route.retry) entry.retry = retry_limits(*route.retry);
     if (route.retry || route.hedge) entry.retry_floor = retry_floor(route, parts.previous);
+    if (route.idempotency) entry.idempotency = route_idempotency(route, parts);
     entry.seed = mix64(parts.seed ^ policy::key_hash(route.name));
     entry.rate_limiter = rate_limiter(route, parts.previous);
     return entry;

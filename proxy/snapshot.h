@@ -3,6 +3,7 @@
 // Built on the main thread from validated settings; exchanges that began under an older snapshot end under it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,10 +15,13 @@
 #include "base/metrics.h"
 #include "base/uv/tcp_stream.h"
 #include "config/settings.h"
+#include "filters/key_outcome.h"
+#include "filters/policy/idempotency.h"
 #include "filters/policy/retry.h"
 #include "filters/policy/weighted_pick.h"
 #include "filters/rate_limiter.h"
 #include "filters/route_policies.h"
+#include "idempotency/store.h"
 
 namespace outrider::proxy {
 
@@ -69,6 +73,14 @@ struct HedgeView {
     std::vector<Gauge> fallback;  // 1: for want of recent latencies it was hedge.fallback
 };
 
+// [route.idempotency] of a route.
+struct RouteIdempotency {
+    policy::IdempotencyPolicy policy;
+    std::shared_ptr<idempotency::Store> store;
+    std::vector<std::array<Counter*, filters::kKeyOutcomes.size()>> cells;  // per worker, by outcome
+    std::vector<idempotency::StoreCells> store_cells;                       // per worker
+};
+
 struct RouteEntry {
     std::size_t index = 0;  // among all routes
     const config::RouteSettings* settings = nullptr;
@@ -80,10 +92,11 @@ struct RouteEntry {
     std::optional<std::uint32_t> mirror;
     std::vector<PolicyCells> policy_cells;  // per worker; empty for a route without policies
     policy::RetryLimits retry;
-    std::shared_ptr<HedgeView> hedge;                    // null without [route.hedge]
-    std::shared_ptr<filters::RetryFloor> retry_floor;    // kept over reloads
-    std::uint64_t seed = 0;                              // of this route in this process
-    std::shared_ptr<filters::RateLimiter> rate_limiter;  // kept over reloads that do not change its settings
+    std::shared_ptr<HedgeView> hedge;                     // null without [route.hedge]
+    std::shared_ptr<filters::RetryFloor> retry_floor;     // kept over reloads
+    std::shared_ptr<const RouteIdempotency> idempotency;  // null without
+    std::uint64_t seed = 0;                               // of this route in this process
+    std::shared_ptr<filters::RateLimiter> rate_limiter;   // kept over reloads that do not change its settings
 
     bool has_policies() const { return !policy_cells.empty(); }
 };
@@ -116,6 +129,7 @@ struct SnapshotParts {
     Registry& metrics;
     unsigned workers;
     std::function<std::shared_ptr<ClusterHealth>(const std::string& cluster)> health;
+    std::function<std::shared_ptr<idempotency::Store>(const std::string& store)> store;
     std::uint64_t seed;        // the process's
     const Snapshot* previous;  // whose rate limiters go on; may be null
 };

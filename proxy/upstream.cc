@@ -318,19 +318,6 @@ void WorkerCluster::on_connection_closed(http::ClientConnection& connection) {
 
 namespace {
 
-std::string_view query_value(std::string_view query, std::string_view name) {
-    while (!query.empty()) {
-        const std::size_t end = query.find('&');
-        const std::string_view pair = query.substr(0, end);
-        const std::size_t equals = pair.find('=');
-        if (pair.substr(0, equals) == name)
-            return equals == std::string_view::npos ? "" : pair.substr(equals + 1);
-        if (end == std::string_view::npos) break;
-        query.remove_prefix(end + 1);
-    }
-    return {};
-}
-
 std::string_view cookie_value(const http::RequestHead& request, std::string_view name) {
     for (const http::FieldRef& f : request.all()) {
         if (f.id != http::FieldId::kCookie) continue;
@@ -358,7 +345,7 @@ std::uint64_t request_hash(const config::HashKey& key, const http::RequestHead& 
             value = request.value_of(key.name);
             break;
         case config::HashKey::Kind::kQuery:
-            value = query_value(request.query(), key.name);
+            value = http::query_value(request.query(), key.name).value_or("");
             break;
         case config::HashKey::Kind::kCookie:
             value = cookie_value(request, key.name);

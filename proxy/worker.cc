@@ -15,6 +15,8 @@ namespace {
 constexpr std::size_t kFreeExchangesMax = 1024;  // more than that are given back to the allocator
 constexpr std::size_t kWorkersMax = 256;
 constexpr Duration kFarewell = std::chrono::milliseconds(40);  // handshakes under way when a listener closes
+// Of one worker's requests and answers that are kept whole until a store has spoken.
+constexpr std::size_t kHeldBytesMax = std::size_t{128} << 20;
 constexpr Duration kLogTick = std::chrono::milliseconds(250);
 }  // namespace
 
@@ -100,6 +102,10 @@ class Worker::Listener final : public http::ServerHandler {
     }
     void release_exchange(http::ServerExchange* released) override {
         auto* exchange = static_cast<Exchange*>(released);
+        if (exchange->goes_on()) {
+            exchange->detach();
+            return;
+        }
         exchange->end();
         worker_.return_exchange(exchange);
     }
@@ -196,8 +202,12 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
     clusters_ = std::move(kept);
     std::unordered_map<std::string, Ref<filters::RoutePolicies>> policies;
     next->policies.resize(snapshot->settings.routes.size());
+    next->stores.resize(snapshot->settings.routes.size());
     for (const ListenerEntry& listener : snapshot->listeners) {
         for (const RouteEntry& route : listener.routes) {
+            if (route.idempotency)
+                next->stores[route.index] =
+                    store_client(route.settings->idempotency->store, *route.idempotency);
             if (!route.has_policies()) continue;
             Ref<filters::RoutePolicies> kept_policies = policies_[route.settings->name];
             if (!kept_policies) kept_policies = Ref<filters::RoutePolicies>(new filters::RoutePolicies);
@@ -216,6 +226,15 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
     }
     for (auto& [name, listener] : listeners_)
         listener->configure(next);
+}
+
+idempotency::StoreClient* Worker::store_client(const std::string& name, const RouteIdempotency& route) {
+    Connected& connected = stores_[name];
+    if (!connected.client) {
+        connected.store = route.store;
+        connected.client = route.store->connect(loop_, route.store_cells[index_]);
+    }
+    return connected.client.get();
 }
 
 void Worker::publish_endpoints(const std::string& cluster, EndpointSet endpoints) {
@@ -293,6 +312,25 @@ void Worker::return_exchange(Exchange* exchange) {
     ++free_count_;
 }
 
+bool Worker::hold_bytes(std::size_t bytes) {
+    if (held_bytes_ + bytes > kHeldBytesMax) return false;
+    held_bytes_ += bytes;
+    return true;
+}
+
+void Worker::detached(Exchange& exchange) {
+    exchange.detached_prev = nullptr;
+    exchange.detached_next = detached_;
+    if (detached_ != nullptr) detached_->detached_prev = &exchange;
+    detached_ = &exchange;
+}
+
+void Worker::reattached(Exchange& exchange) {
+    (exchange.detached_prev != nullptr ? exchange.detached_prev->detached_next : detached_) =
+        exchange.detached_next;
+    if (exchange.detached_next != nullptr) exchange.detached_next->detached_prev = exchange.detached_prev;
+}
+
 // ---- ends -------------------------------------------------------------------------------------------------------------
 
 void Worker::drain() {
@@ -309,6 +347,7 @@ void Worker::stop(std::function<void(std::size_t)> aborted) {
         std::size_t count = 0;
         for (auto& [name, listener] : listeners_)
             count += listener->kill();
+        close_stores();
         mirrors_.give_up_all();
         for (auto& [name, cluster] : clusters_)
             cluster->close_idle();
@@ -316,6 +355,14 @@ void Worker::stop(std::function<void(std::size_t)> aborted) {
         // Closed handles leave the loop in its next turns; what they release is logged before the thread ends.
         loop_.after(std::chrono::milliseconds(10), [this] { loop_.stop(); });
     });
+}
+
+// What the stores were asked is not answered any more; a claim that is open becomes "unknown" when its lease is over, or with the next start.
+void Worker::close_stores() {
+    for (auto& [name, connected] : stores_)
+        connected.client->close();
+    while (detached_ != nullptr)
+        detached_->drop_detached();
 }
 
 void Worker::report(std::function<void(std::vector<ClusterReport>)> done) {

@@ -33,6 +33,7 @@ struct WorkerSnapshot final : RefCounted {
     std::shared_ptr<const Snapshot> shared;
     std::vector<Ref<WorkerCluster>> clusters;           // parallel to shared->clusters
     std::vector<Ref<filters::RoutePolicies>> policies;  // parallel to settings.routes; null without policies
+    std::vector<idempotency::StoreClient*> stores;  // parallel to settings.routes; null without idempotency
 };
 
 // What all workers see of each other: open connections, for placement at accept, and the process's limit.
@@ -106,12 +107,20 @@ class Worker {
     Exchange* take_exchange();
     void return_exchange(Exchange* exchange);
     bool draining() const { return draining_; }
+    // Exchanges that go on without their client.
+    void detached(Exchange& exchange);
+    void reattached(Exchange& exchange);
+    // Of bodies that are kept for the sake of an idempotency key. False: the bound is reached.
+    bool hold_bytes(std::size_t bytes);
+    void give_back_bytes(std::size_t bytes) { held_bytes_ -= bytes; }
 
   private:
     class Listener;
     void run();
     void apply(const std::shared_ptr<const Snapshot>& snapshot,
                std::unordered_map<std::string, EndpointSet> endpoints);
+    idempotency::StoreClient* store_client(const std::string& name, const RouteIdempotency& route);
+    void close_stores();
     void on_accept(Listener& listener, int fd);
     void serve(const std::string& listener, int fd, bool refused);
 
@@ -126,10 +135,17 @@ class Worker {
     std::unordered_map<std::string, Ref<WorkerCluster>> clusters_;
     std::unordered_map<std::string, Ref<filters::RoutePolicies>> policies_;  // by route name
     std::unordered_map<std::string, std::unique_ptr<Listener>> listeners_;
+    struct Connected {
+        std::shared_ptr<idempotency::Store> store;
+        std::unique_ptr<idempotency::StoreClient> client;
+    };
+    std::unordered_map<std::string, Connected> stores_;  // by name; kept as long as the process
     AccessLogWriter::Worker* access_log_;
     Mirrors mirrors_;
     Exchange* free_exchanges_ = nullptr;
     std::size_t free_count_ = 0;
+    Exchange* detached_ = nullptr;
+    std::size_t held_bytes_ = 0;
     std::atomic<std::int64_t> in_flight_{0};
     bool draining_ = false;
     bool stopped_ = false;  // what others still hand over is closed unserved

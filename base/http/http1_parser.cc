@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/http/syntax.h"
 
 namespace outrider::http {
 
@@ -19,43 +20,6 @@ constexpr std::uint64_t kRequestFramingGrace = 64 * 1024;
 constexpr std::uint64_t kRequestFramingRatio = 4;
 constexpr std::uint64_t kResponseFramingGrace = 1024 * 1024;
 constexpr std::uint64_t kResponseFramingRatio = 8;
-
-// RFC 9110 section 5.6.2.
-constexpr bool is_token_char(char c) {
-    if (ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z')) return true;
-    switch (c) {
-        case '!':
-        case '#':
-        case '$':
-        case '%':
-        case '&':
-        case '\'':
-        case '*':
-        case '+':
-        case '-':
-        case '.':
-        case '^':
-        case '_':
-        case '`':
-        case '|':
-        case '~':
-            return true;
-        default:
-            return false;
-    }
-}
-
-bool is_token(std::string_view s) {
-    return !s.empty() && std::all_of(s.begin(), s.end(), is_token_char);
-}
-
-// field-vchar, obs-text, space and tab (RFC 9110 section 5.5).
-bool is_field_text(std::string_view s) {
-    return std::all_of(s.begin(), s.end(), [](char c) {
-        const auto byte = static_cast<unsigned char>(c);
-        return (byte >= 0x20 && byte != 0x7F) || byte == '\t';
-    });
-}
 
 constexpr bool is_hex_digit(char c) {
     return ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'f');

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -142,6 +143,9 @@ struct ResponseHead : Head {
     std::uint32_t reason_begin = 0;
     std::uint32_t reason_size = 0;
 };
+
+// The value of the first parameter of that name, as it stands there; nothing when there is none.
+std::optional<std::string_view> query_value(std::string_view query, std::string_view name);
 
 // The standard reason phrase, "Unknown" for others.
 std::string_view reason_phrase(int status);

@@ -1,0 +1,26 @@
+#include "idempotency/open_store.h"
+
+namespace outrider::idempotency {
+
+Result<std::shared_ptr<Store>> open_store(const config::StoreSettings&, uv::Loop&, const StoreCells&) {
+    return Error{"not built in"};
+}
+
+StoreCells store_cells(Registry& metrics, const std::string& store, unsigned shard) {
+    StoreCells cells;
+    cells.seconds =
+        &metrics
+             .histogram("idempotency_store_seconds",
+                        "From a question to the store to its answer, without the time a duplicate is parked.",
+                        {"store"})
+             .at({store}, shard);
+    cells.wal_sync = &metrics.histogram("wal_sync_seconds", "Making a group of log records durable.", {"log"})
+                          .at({store}, shard);
+    cells.errors =
+        &metrics
+             .counter("idempotency_store_errors_total", "Times the store failed to read or write.", {"store"})
+             .at({store}, shard);
+    return cells;
+}
+
+}  // namespace outrider::idempotency
