@@ -22,7 +22,7 @@ void LocalClient::arrive(Call& call, const policy::Digest& key, const policy::Di
                          const policy::IdempotencyPolicy& policy, Instant arrived) {
     const bool full = outstanding_ >= store_.questions_max_;
     const Ticket ticket = take_slot(call);
-    if (full) return refuse({ticket, {}, policy::Verdict(policy::StoreFailed{})});
+    if (full) return refuse({ticket, {}, policy::Verdict(policy::StoreFailed{}), false});
     questions_.push_back({ticket, Ask{key, fingerprint, policy, {random_.next()}, arrived}});
 }
 
@@ -35,7 +35,7 @@ void LocalClient::leave(Call& call) {
 void LocalClient::settle(Call& call, const policy::Digest& key, const policy::Owner& owner, Report report) {
     const bool full = outstanding_ >= 2 * store_.questions_max_;
     const Ticket ticket = take_slot(call);
-    if (full) return refuse({ticket, {}, SettledReply{policy::Settled::kTooLate, false}});
+    if (full) return refuse({ticket, {}, SettledReply{policy::Settled::kTooLate, false}, false});
     questions_.push_back({ticket, Tell{key, owner, std::move(report)}});
 }
 
@@ -95,6 +95,7 @@ void LocalClient::deliver(const std::vector<Reply>& replies) {
         if (cells_.seconds != nullptr) cells_.seconds->observe(now - slot.asked - reply.parked);
         Call& call = free_slot(slot);
         if (const auto* verdict = std::get_if<policy::Verdict>(&reply.what)) {
+            call.waited = reply.waited;
             call.on_verdict(*verdict);
         } else {
             const auto& settled = std::get<SettledReply>(reply.what);

@@ -158,7 +158,7 @@ LocalRounds::Parked LocalRounds::take_parked(policy::WaiterId id) {
 
 void LocalRounds::reply(Ticket ticket, std::optional<Instant> parked_since, Verdict verdict) {
     const Duration parked = parked_since ? now_ - *parked_since : Duration{};
-    replies_.push_back({ticket, parked, std::move(verdict)});
+    replies_.push_back({ticket, parked, std::move(verdict), parked_since.has_value()});
 }
 
 // Records

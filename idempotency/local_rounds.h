@@ -70,6 +70,7 @@ struct Reply {
     Ticket ticket;
     Duration parked{};  // of the time since the question
     std::variant<policy::Verdict, SettledReply> what;
+    bool waited = false;  // it was parked
 };
 
 struct RoundLimits {

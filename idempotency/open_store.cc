@@ -1,9 +1,17 @@
 #include "idempotency/open_store.h"
 
+#include "idempotency/local_store.h"
+
 namespace outrider::idempotency {
 
-Result<std::shared_ptr<Store>> open_store(const config::StoreSettings&, uv::Loop&, const StoreCells&) {
-    return Error{"not built in"};
+Result<std::shared_ptr<Store>> open_store(const config::StoreSettings& settings, uv::Loop& main_loop,
+                                          const StoreCells& cells) {
+    if (settings.kind == config::StoreKind::kRedis) return Error{"not built in"};
+    LocalStore::Options options;
+    options.cells = cells;
+    auto opened = LocalStore::open(settings, main_loop, options);
+    if (!opened) return Error{opened.error()};
+    return std::shared_ptr<Store>(std::move(*opened));
 }
 
 StoreCells store_cells(Registry& metrics, const std::string& store, unsigned shard) {
