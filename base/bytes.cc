@@ -76,4 +76,26 @@ void append_json_escaped(std::string& out, std::string_view s) {
     }
 }
 
+std::optional<std::string> percent_decoded(std::string_view s) {
+    const auto digit = [](char c) {
+        if (ascii_digit(c)) return c - '0';
+        const char lower = ascii_lower(c);
+        return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+    };
+    std::string out;
+    for (std::size_t i = 0; i < s.size(); ++i) {
+        if (s[i] != '%') {
+            out += s[i];
+            continue;
+        }
+        if (i + 2 >= s.size()) return std::nullopt;
+        const int high = digit(s[i + 1]);
+        const int low = digit(s[i + 2]);
+        if (high < 0 || low < 0) return std::nullopt;
+        out += static_cast<char>(high * 16 + low);
+        i += 2;
+    }
+    return out;
+}
+
 }  // namespace outrider

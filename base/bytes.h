@@ -39,6 +39,9 @@ std::optional<std::uint64_t> parse_decimal(std::string_view s);
 
 std::string to_lower(std::string_view s);
 
+// %XX replaced by the byte it stands for (RFC 3986 section 2.1); nothing when a '%' is not followed by two digits.
+std::optional<std::string> percent_decoded(std::string_view s);
+
 // Calls f(element) for each comma-separated element, trimmed, empty ones skipped (RFC 9110 section 5.6.1).
 template <typename F>
 void for_each_list_element(std::string_view list, F&& f) {

@@ -68,6 +68,8 @@ class Admin {
     AdminReply help() const;
     AdminReply dashboard(const AdminRequest& request, const AdminReply& cluster_page) const;
     void clusters(const Done& done) const;
+    void stores(const Done& done) const;
+    void idempotency_key(const AdminRequest& request, const Done& done) const;
     AdminReply reload(const AdminRequest& request);
     AdminReply logging(const AdminRequest& request);
 

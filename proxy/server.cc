@@ -415,7 +415,7 @@ void Server::close_listeners() {
 
 void Server::check_drained() {
     if (finishing_) return;
-    if (connections() == 0) {
+    if (connections() == 0 && in_flight() == 0) {  // also what goes on without its client
         log_info("drained");
         finish();
     } else if (loop_.now() >= drain_until_) {
