@@ -18,7 +18,7 @@ constexpr std::string_view kCut = "\xE2\x80\xA6";  // …
 
 // The longest line: eight short strings and the path with quotes and marks, six numbers of 20
 // digits, every flag, keys.
-static_assert(8 * (kAccessFieldMax + 5) + kAccessPathMax + 5 + 6 * 21 + 21 * 4 + 320 <= kAccessLineMax);
+static_assert(8 * (kAccessFieldMax + 5) + kAccessPathMax + 5 + 6 * 21 + 22 * 4 + 320 <= kAccessLineMax);
 
 enum class Style : std::uint8_t {
     kBare,    // text, not quoted

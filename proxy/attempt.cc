@@ -57,7 +57,7 @@ void Attempt::start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endp
     began_ = loop.now();
     latency_ = Duration(-1);
     head_sent_ = good_head_ = false;
-    upstream_ = &cluster_->connection(endpoint_, options.fresh);
+    upstream_ = &cluster_->connection(endpoint_, options.idle_max);
     cluster_->begin(*endpoint_);
     per_try_timeout_ = options.per_try_timeout;
     if (per_try_timeout_ != Duration(0)) loop.schedule(*this, per_try_timeout_);

@@ -22,8 +22,8 @@ class Attempt final : private http::ClientHandler, private Timer {
 
     struct Options {
         http::ClientConnection::RequestOptions request;
-        Duration per_try_timeout{};  // 0 = none
-        bool fresh = false;          // not on a kept connection
+        Duration per_try_timeout{};           // 0 = none
+        Duration idle_max = Duration::max();  // of a kept connection; 0 = none
     };
     // The exchange hears attempt_ready() at once, or when the connection stands.
     void start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint, const Options& options);

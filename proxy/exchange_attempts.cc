@@ -8,6 +8,10 @@ namespace outrider::proxy {
 
 namespace {
 
+// An upstream that closes a kept connection in the moment in which a request leaves on it makes an unknown outcome of a key. Servers close
+// what has been idle for some seconds, so such a request takes a connection that was in use just now, or a new one.
+constexpr Duration kIdleMaxOfOwner = std::chrono::seconds(1);
+
 Failure failure_for(http::ClientError error) {
     switch (error) {
         case http::ClientError::kConnectRefused:
@@ -78,7 +82,8 @@ void Exchange::start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh
     options.request.head = request().method == http::Method::kHead;
     options.request.upgrade_asked = request().upgrade;
     options.request.read_timeout = cluster_->settings().read_timeout;
-    options.fresh = fresh;
+    if (owns_key() && !http::is_idempotent(request().method)) options.idle_max = kIdleMaxOfOwner;
+    if (fresh) options.idle_max = Duration(0);
     if (route_->settings->retry) options.per_try_timeout = route_->settings->retry->per_try_timeout;
     attempt.start(cluster_, endpoint, options);
 }

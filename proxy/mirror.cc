@@ -31,7 +31,7 @@ Mirror* Mirror::start(Mirrors& mirrors, const Ref<WorkerCluster>& cluster, std::
         return nullptr;
     }
     auto* mirror = new Mirror(mirrors, cluster, endpoint, chunked);
-    PooledConnection& connection = cluster->connection(endpoint, false);
+    PooledConnection& connection = cluster->connection(endpoint, Duration::max());
     mirror->upstream_ = &connection;
     http::ClientConnection::RequestOptions options;
     options.head = head_method;

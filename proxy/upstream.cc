@@ -214,8 +214,9 @@ void WorkerCluster::on_timeout(Instant) {
     release_waiting();
 }
 
-PooledConnection& WorkerCluster::connection(const Ref<Endpoint>& endpoint, bool fresh) {
-    if (!fresh && endpoint->idle != nullptr) {
+PooledConnection& WorkerCluster::connection(const Ref<Endpoint>& endpoint, Duration idle_max) {
+    if (endpoint->idle != nullptr && idle_max != Duration(0) &&
+        (idle_max == Duration::max() || loop_.now() - endpoint->idle->idle_since() <= idle_max)) {
         auto& connection = static_cast<PooledConnection&>(*endpoint->idle);
         unlink(*endpoint, connection);
         return connection;

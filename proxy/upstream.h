@@ -88,8 +88,8 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     // Endpoints became usable, or connections free: releases who can go on. When there is no endpoint any more, those that
     // waited for a connection are released too, once: how long they wait for an endpoint is for them to say.
     void release_waiting();
-    // An idle connection, or a new one that is connecting. `fresh`: never an idle one.
-    PooledConnection& connection(const Ref<Endpoint>& endpoint, bool fresh);
+    // An idle connection, or a new one that is connecting. `idle_max`: none that has been idle for longer; 0: never an idle one.
+    PooledConnection& connection(const Ref<Endpoint>& endpoint, Duration idle_max);
 
     void begin(Endpoint& endpoint);
     // `latency`: until the response's head; negative when there was none.

@@ -217,7 +217,7 @@ TEST(AccessLine, NeverExceedsItsBound) {
         EXPECT_LT(text.size(), kAccessLineMax);
         EXPECT_TRUE(json_line_ok(json_of(entry))) << json_of(entry);
         EXPECT_THAT(text, HasSubstr(" flags=UH,UF,UO,UT,UC,UR,URX,RL,NR,DC,DPE,UPE,OM,FI,DI,IR,IC,"
-                                    "IM,NL,CL,BT "));
+                                    "IM,NL,CL,BT,IS "));
     }
 }
 
