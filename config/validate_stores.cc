@@ -83,6 +83,7 @@ class RouteWarnings {
         times(s);
         bodies(s);
         methods(s);
+        repetitions(s);
     }
 
   private:
@@ -132,6 +133,19 @@ class RouteWarnings {
         });
         if (matched.empty() || any) return;
         warning("idempotency.methods", "has no effect: match.methods lets none of them come here");
+    }
+
+    // Who owns a key may repeat its request; the application is then the one who must know the key again.
+    void repetitions(const IdempotencySettings& s) {
+        if (s.on_unknown == OnUnknown::kReexecute) return;  // warned about already
+        const char* const reason =
+            "repeats a request with a key that the application may have executed: that it takes effect at "
+            "most once then rests on "
+            "the application";
+        if (route_.retry && (route_.retry->on.reset || route_.retry->on.timeout || route_.retry->on.any_5xx ||
+                             !route_.retry->on.statuses.empty()))
+            warning("retry", std::string(reason) + "; on = [\"connect\"] repeats only what never left");
+        if (route_.hedge) warning("hedge", reason);
     }
 
     const Settings& settings_;

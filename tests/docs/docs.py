@@ -25,7 +25,7 @@ NAMED_FILES = ("README.md", "ARCHITECTURE.md")
 ADMIN_REFERENCE = "docs/operations.md"
 # Its blocks are fragments and deliberate mistakes; tests/config/docs_test.cc runs them.
 NOT_WHOLE = {"docs/configuration.md"}
-SOURCE_FOLDERS = ("base", "config", "filters", "proxy", "cli", "demo")
+SOURCE_FOLDERS = ("base", "config", "filters", "idempotency", "proxy", "cli", "demo")
 FILE_ENDINGS = (".cc", ".h", ".py", ".md", ".toml", ".yaml", ".service", ".cmake", ".txt", ".conf")
 SKIPPED = {"build", ".git", ".cache", "node_modules", "__pycache__"}
 
@@ -182,7 +182,7 @@ def check_admin(root: str) -> Iterator[Violation]:
         yield Violation("proxy/admin.cc", 1, "admin", "the table of pages is not found")
     text = read(root, ADMIN_REFERENCE)
     told: Dict[str, str] = {}
-    for match in re.finditer(r"^\| `(/[\w/]*)` \| (GET|POST) \|", text, re.M):
+    for match in re.finditer(r"^\| `(/[\w/{}]*)` \| (GET|POST) \|", text, re.M):
         told[match.group(1)] = match.group(2)
         if served.get(match.group(1)) != match.group(2):
             yield Violation(ADMIN_REFERENCE, at(text, match.start()), "admin",
