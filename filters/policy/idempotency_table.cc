@@ -158,6 +158,13 @@ std::optional<OldestKey> IdempotencyTable::oldest() const {
     return OldestKey{oldest_->first, node.position, node.state.claimed};
 }
 
+void IdempotencyTable::visit_oldest(
+    const std::function<bool(const Digest& key, const KeyState& state)>& visit) const {
+    for (const Entry* entry = oldest_; entry != nullptr; entry = entry->second.newer) {
+        if (!visit(entry->first, entry->second.state)) return;
+    }
+}
+
 void IdempotencyTable::recover(const Record& record, std::uint64_t position, Instant now) {
     const Digest& key = key_of(record);
     Entry* entry = lookup(key);

@@ -24,6 +24,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -105,6 +106,8 @@ class IdempotencyTable {
     // The key with the lowest position. Everything in the log before it is of no use any more; with none, everything
     // located so far.
     std::optional<OldestKey> oldest() const;
+    // From the oldest position on, until `visit` says false.
+    void visit_oldest(const std::function<bool(const Digest& key, const KeyState& state)>& visit) const;
 
     // A record read from the log, in its order. Takes about a microsecond with keys_expected set, 2 without.
     void recover(const Record& record, std::uint64_t position, Instant now);
