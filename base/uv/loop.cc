@@ -42,8 +42,6 @@ Loop::Loop() : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrit
     timer_.data = prepare_.data = check_.data = async_.data = this;
     uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
         auto& loop = *static_cast<Loop*>(handle->data);
-        for (const auto& hook : loop.before_poll_)
-            hook.second();
         loop.arm_timer();
         ++loop.turn_;
         loop.now_valid_ = false;  // the poll that follows may sleep
@@ -136,16 +134,6 @@ void Loop::after(Duration delay, std::function<void()> f) {
     auto timer = std::make_unique<OneShot>(*this, std::move(f));
     schedule(*timer, delay);
     one_shots_.emplace(timer.get(), std::move(timer));
-}
-
-Loop::HookId Loop::before_poll(std::function<void()> hook) {
-    const HookId id{++last_hook_};
-    before_poll_.emplace_back(id, std::move(hook));
-    return id;
-}
-
-void Loop::remove_before_poll(HookId id) {
-    std::erase_if(before_poll_, [id](const auto& hook) { return hook.first == id; });
 }
 
 void Loop::post(std::function<void()> task) {

@@ -19,7 +19,6 @@
 #include <span>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include <uv.h>
@@ -74,12 +73,6 @@ class Loop {
 
     // Runs once a turn after all events, for small housekeeping (log flushing). Must be cheap.
     void on_turn_end(std::function<void(Instant)> hook) { turn_end_ = std::move(hook); }
-
-    // Runs each time before the loop looks for new events, thus after all events of a turn and before it may sleep: to hand
-    // over what the turn collected for another thread. Outside of any Event; must be cheap, and not add or remove hooks.
-    enum class HookId : std::uint64_t {};
-    HookId before_poll(std::function<void()> hook);
-    void remove_before_poll(HookId id);
 
     // Runs `f` after `delay` on this loop, once. For rare things; connections have their own Timer.
     void after(Duration delay, std::function<void()> f);
@@ -146,8 +139,6 @@ class Loop {
     std::unordered_map<Timer*, std::unique_ptr<Timer>> one_shots_;
     std::unique_ptr<char[]> read_buffer_;
     std::function<void(Instant)> turn_end_;
-    std::vector<std::pair<HookId, std::function<void()>>> before_poll_;
-    std::uint64_t last_hook_ = 0;
 
     std::mutex tasks_mutex_;
     std::vector<std::function<void()>> tasks_;

@@ -305,6 +305,25 @@ TEST_F(IdempotencyTableCase, TheOldestPositionIsOfTheOldestKeyThatIsStillNeeded)
     EXPECT_EQ(table.oldest(), std::nullopt);
 }
 
+TEST_F(IdempotencyTableCase, KeysAreVisitedFromTheOldestPositionOn) {
+    IdempotencyTable table({}, kAnchor, 1);
+    for (std::uint64_t key = 1; key <= 4; ++key) {
+        const Owner owner = claim(table, key, t0);
+        if (key != 3) table.located(digest_of(key), owner.generation, key * 10);  // 3 is not in the log yet
+        if (key == 1) {
+            finish(table, key, owner, 1, t0);
+            table.located(digest_of(key), owner.generation, 15);
+        }
+    }
+    std::vector<Digest> visited;
+    table.visit_oldest([&](const Digest& key, const KeyState& state) {
+        EXPECT_EQ(state.phase, visited.empty() ? KeyPhase::kDone : KeyPhase::kInFlight);
+        visited.push_back(key);
+        return visited.size() < 2;
+    });
+    EXPECT_EQ(visited, (std::vector<Digest>{digest_of(1), digest_of(2)}));
+}
+
 TEST_F(IdempotencyTableCase, OfAReexecutedKeyTheOldRecordIsNeededUntilTheNewClaimIsDurable) {
     policy.on_unknown = OnUnknown::kReexecute;
     IdempotencyTable table({}, kAnchor, 1);
