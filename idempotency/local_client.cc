@@ -10,7 +10,6 @@ namespace outrider::idempotency {
 LocalClient::LocalClient(LocalStore& store, std::shared_ptr<LocalStore::End> end, uv::Loop& loop,
                          const StoreCells& cells)
     : store_(store), end_(std::move(end)), loop_(loop), cells_(cells), random_(uv::random_seed()) {
-    hook_ = loop_.before_poll([this] { hand_over(); });
     end_->client = this;
 }
 
@@ -23,12 +22,14 @@ void LocalClient::arrive(Call& call, const policy::Digest& key, const policy::Di
     const bool full = outstanding_ >= store_.questions_max_;
     const Ticket ticket = take_slot(call);
     if (full) return refuse({ticket, {}, policy::Verdict(policy::StoreFailed{}), false});
+    loop_.add_turn_end(*this);
     questions_.push_back({ticket, Ask{key, fingerprint, policy, {random_.next()}, arrived}});
 }
 
 void LocalClient::leave(Call& call) {
     if (call.store_slot == nullptr) return;
     const Slot& slot = *static_cast<Slot*>(call.store_slot);
+    loop_.add_turn_end(*this);
     questions_.push_back({{end_->id, slot.index}, Leave{}});
 }
 
@@ -36,19 +37,19 @@ void LocalClient::settle(Call& call, const policy::Digest& key, const policy::Ow
     const bool full = outstanding_ >= 2 * store_.questions_max_;
     const Ticket ticket = take_slot(call);
     if (full) return refuse({ticket, {}, SettledReply{policy::Settled::kTooLate, false}, false});
+    loop_.add_turn_end(*this);
     questions_.push_back({ticket, Tell{key, owner, std::move(report)}});
 }
 
 void LocalClient::close() {
     if (end_->client == nullptr) return;
     end_->client = nullptr;
-    loop_.remove_before_poll(hook_);
     {
         const std::lock_guard lock(end_->mutex);
         end_->loop = nullptr;
     }
     questions_.push_back({{end_->id, 0}, ClientGone{}});  // behind the reports of this turn
-    hand_over();
+    on_turn_end();
 }
 
 Ticket LocalClient::take_slot(Call& call) {
@@ -104,7 +105,7 @@ void LocalClient::deliver(const std::vector<Reply>& replies) {
     }
 }
 
-void LocalClient::hand_over() {
+void LocalClient::on_turn_end() {
     if (!questions_.empty()) store_.hand_over(questions_);
 }
 

@@ -15,7 +15,7 @@
 
 namespace outrider::idempotency {
 
-class LocalClient final : public StoreClient {
+class LocalClient final : public StoreClient, private uv::TurnEnd {
   public:
     LocalClient(LocalStore& store, std::shared_ptr<LocalStore::End> end, uv::Loop& loop,
                 const StoreCells& cells);
@@ -41,14 +41,13 @@ class LocalClient final : public StoreClient {
     Call& free_slot(Slot& slot);
     void refuse(Reply reply);
     void deliver(const std::vector<Reply>& replies);
-    void hand_over();
+    void on_turn_end() override;
 
     LocalStore& store_;
     std::shared_ptr<LocalStore::End> end_;
     uv::Loop& loop_;
     const StoreCells cells_;
     Random random_;
-    uv::Loop::HookId hook_;
     std::deque<Slot> slots_;
     std::vector<std::uint32_t> free_;
     std::size_t outstanding_ = 0;

@@ -1,12 +1,14 @@
 #include "idempotency/open_store.h"
 
 #include "idempotency/local_store.h"
+#include "idempotency/redis_store.h"
 
 namespace outrider::idempotency {
 
 Result<std::shared_ptr<Store>> open_store(const config::StoreSettings& settings, uv::Loop& main_loop,
                                           const StoreCells& cells) {
-    if (settings.kind == config::StoreKind::kRedis) return Error{"not built in"};
+    if (settings.kind == config::StoreKind::kRedis)
+        return std::shared_ptr<Store>(make_redis_store(settings, main_loop, cells));
     LocalStore::Options options;
     options.cells = cells;
     auto opened = LocalStore::open(settings, main_loop, options);

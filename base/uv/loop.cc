@@ -42,6 +42,7 @@ Loop::Loop() : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrit
     timer_.data = prepare_.data = check_.data = async_.data = this;
     uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
         auto& loop = *static_cast<Loop*>(handle->data);
+        if (!loop.turn_ends_.empty()) loop.run_turn_ends();
         loop.arm_timer();
         ++loop.turn_;
         loop.now_valid_ = false;  // the poll that follows may sleep
@@ -153,6 +154,32 @@ void Loop::run_tasks() {
     for (auto& task : running_tasks_)
         task();
     running_tasks_.clear();
+}
+
+TurnEnd::~TurnEnd() {
+    if (added_to_ == nullptr) return;
+    for (TurnEnd*& entry : added_to_->turn_ends_) {
+        if (entry == this) entry = nullptr;
+    }
+}
+
+void Loop::add_turn_end(TurnEnd& hook) {
+    if (hook.added_to_ != nullptr) return;
+    hook.added_to_ = this;
+    turn_ends_.push_back(&hook);
+}
+
+// In the prepare phase, not the check phase: timers fire in between, and what they collected must not wait for the poll.
+void Loop::run_turn_ends() {
+    const Event event(*this);
+    for (std::size_t i = 0; i < turn_ends_.size(); ++i) {  // a hook may add others
+        TurnEnd* const hook = turn_ends_[i];
+        if (hook == nullptr) continue;
+        turn_ends_[i] = nullptr;
+        hook->added_to_ = nullptr;
+        hook->on_turn_end();
+    }
+    turn_ends_.clear();
 }
 
 void Loop::flush_batch() {

@@ -28,7 +28,24 @@
 
 namespace outrider::uv {
 
+class Loop;
 class TcpStream;
+
+// Base of whatever has something to do at the end of a turn: Loop::add_turn_end().
+class TurnEnd {
+  public:
+    TurnEnd() = default;
+    TurnEnd(const TurnEnd&) = delete;
+    TurnEnd& operator=(const TurnEnd&) = delete;
+    virtual ~TurnEnd();  // it does not run any more
+
+  protected:
+    virtual void on_turn_end() = 0;
+
+  private:
+    friend class Loop;
+    Loop* added_to_ = nullptr;
+};
 
 // The process's clock of MonotonicTimeline; the only place besides Loop that reads it.
 Instant read_clock();
@@ -74,6 +91,11 @@ class Loop {
     // Runs once a turn after all events, for small housekeeping (log flushing). Must be cheap.
     void on_turn_end(std::function<void(Instant)> hook) { turn_end_ = std::move(hook); }
 
+    // Runs `hook` once at the end of this turn, inside an Event: after everything that happened in it, timers too, and before
+    // the loop may sleep. What many events of a turn collected leaves here in one system call. Adding a hook that is already
+    // there changes nothing; a hook does not add itself while it runs.
+    void add_turn_end(TurnEnd& hook);
+
     // Runs `f` after `delay` on this loop, once. For rare things; connections have their own Timer.
     void after(Duration delay, std::function<void()> f);
 
@@ -99,6 +121,7 @@ class Loop {
 
   private:
     friend class TcpStream;
+    friend class TurnEnd;
     class OneShot;
 
     struct Batch {
@@ -117,6 +140,7 @@ class Loop {
     void notify_later(TcpStream& stream);
     void forget(TcpStream& stream);
     void run_tasks();
+    void run_turn_ends();
     void arm_timer();
 
     uv_loop_t loop_{};
@@ -139,6 +163,7 @@ class Loop {
     std::unordered_map<Timer*, std::unique_ptr<Timer>> one_shots_;
     std::unique_ptr<char[]> read_buffer_;
     std::function<void(Instant)> turn_end_;
+    std::vector<TurnEnd*> turn_ends_;  // null: gone meanwhile
 
     std::mutex tasks_mutex_;
     std::vector<std::function<void()>> tasks_;
