@@ -10,11 +10,12 @@ namespace outrider::policy {
 namespace {
 
 constexpr std::uint32_t kMeanMemory = 64;
-constexpr std::uint32_t kLateMemory = 512;
+constexpr std::uint32_t kLateSoonMemory = 512;
+constexpr std::uint32_t kLateLongMemory = 4096;
 // The steps of `typical`, a stochastic approximation of a quantile on a logarithmic scale.
 constexpr double kTypicalQuantile = 0.25;
 constexpr double kTypicalStep = 0.08;
-constexpr double kTypicalFirstStep = 1;
+constexpr double kTypicalFirstStep = 2;
 
 double nanos(Duration d) {
     return static_cast<double>(d.count());
@@ -75,17 +76,17 @@ const ChannelDepth::Learnt* ChannelDepth::find(Class cls) const {
 
 double ChannelDepth::wait_bound(const Learnt& learnt) const {
     const double bound = nanos(limits_.wait_max);
-    const bool bunched = learnt.pace.value * kBunched <= learnt.alone.value;
+    const bool bunched = learnt.pace.value * kWorth <= learnt.alone.value;
     return bunched ? std::max(bound, learnt.alone.value) : bound;
 }
 
 bool ChannelDepth::paces(const Learnt& learnt) const {
-    return learnt.pace.count >= kProbeAnswers && learnt.pace.value <= wait_bound(learnt);
+    return learnt.pace.count >= kProbeAnswers && learnt.pace.value * kWorth <= wait_bound(learnt);
 }
 
 bool ChannelDepth::may_ride(Learnt& learnt, Instant now) {
-    if (learnt.typical_count < kKnown) return false;
-    if (learnt.late.value > kRisk) {
+    if (learnt.typical_count < 2 * kKnown) return false;
+    if (learnt.late() > kRisk) {
         learnt.pace = {};  // what it was before is not what it will be then
         learnt.probe_left = 0;
         return false;
@@ -134,7 +135,7 @@ void ChannelDepth::ride(Socket socket, Class cls, Instant now) {
     const Learnt& learnt = of(cls);
     Ride ride{.cls = cls, .sent = now};
     ride.alone = l->rides.empty();
-    ride.risk = static_cast<float>(learnt.late.value);
+    ride.risk = static_cast<float>(learnt.late());
     const bool known = learnt.pace.count >= kProbeAnswers;
     ride.wait = known ? learnt.pace.value : learnt.alone.value;
     if (ride.alone) l->front_since = now;
@@ -159,7 +160,7 @@ void ChannelDepth::answered(Socket socket, Instant now, bool counts) {
     if (ride.alone) {
         learn_alone(learnt, nanos(now - ride.sent), now);
     } else {
-        learnt.late.add(passed > late_after(learnt.typical) ? 1 : 0, kLateMemory);
+        learn_late(learnt, passed);
     }
     if (l->burst.count > 0 && l->burst.at == now) {
         ++l->burst.count;
@@ -177,7 +178,7 @@ void ChannelDepth::learn_alone(Learnt& learnt, double latency, Instant now) {
     learnt.alone_at = now;
     latency = std::max(latency, 1.0);
     if (learnt.typical_count == 0) learnt.typical = latency;
-    learnt.late.add(latency > late_after(learnt.typical) ? 1 : 0, kLateMemory);
+    learn_late(learnt, latency);
     learnt.alone.add(latency, kMeanMemory);
     // Large steps at first: the first sample may be one of the slow ones.
     const double step = std::max(kTypicalStep, kTypicalFirstStep / (1 + learnt.typical_count / 4.0));
@@ -186,10 +187,24 @@ void ChannelDepth::learn_alone(Learnt& learnt, double latency, Instant now) {
     learnt.typical_count = std::min(learnt.typical_count + 1, std::numeric_limits<std::uint32_t>::max() - 1);
 }
 
+void ChannelDepth::learn_late(Learnt& learnt, double latency) {
+    if (learnt.typical_count < kKnown) return;  // it is not known what late is
+    const double late = latency > late_after(learnt.typical) ? 1 : 0;
+    if (learnt.typical > 2 * learnt.late_typical || learnt.typical < learnt.late_typical / 2) {
+        learnt.late_long = learnt.late_soon;
+        learnt.late_typical = learnt.typical;
+    }
+    learnt.late_soon.add(late, kLateSoonMemory);
+    learnt.late_long.add(late, kLateLongMemory);
+}
+
 void ChannelDepth::end_burst(Line& l) {
     const Burst& burst = l.burst;
     if (burst.count == 0 || (burst.count == 1 && burst.alone)) return;
-    learn_pace(of(burst.cls), burst.passed / burst.count, burst.count, burst.at);
+    Learnt& learnt = of(burst.cls);
+    // A late one is counted as that; it says nothing about the pace of the others.
+    const double passed = std::min(burst.passed, late_after(learnt.typical));
+    learn_pace(learnt, passed / burst.count, burst.count, burst.at);
 }
 
 void ChannelDepth::learn_pace(Learnt& learnt, double pace, std::uint32_t answers, Instant now) {
@@ -212,8 +227,8 @@ ChannelDepth::Estimate ChannelDepth::estimate(Class cls) const {
             .alone = duration(learnt->alone.value),
             .typical = duration(learnt->typical),
             .pace = duration(learnt->pace.value),
-            .late = learnt->late.value,
-            .rides = learnt->typical_count >= kKnown && learnt->late.value <= kRisk &&
+            .late = learnt->late(),
+            .rides = learnt->typical_count >= 2 * kKnown && learnt->late() <= kRisk &&
                      (learnt->probe_left > 0 || paces(*learnt))};
 }
 

@@ -12,17 +12,20 @@
 //     typical: its lower quartile, which a few slow ones do not move.
 //   * pace: the mean time an answer takes at the front of a pipelined socket. Answers that are seen at one instant
 //     share the time that passed: an upstream may work through a whole connection in one go.
-//   * late: the share of answers that took more than late_after = max(kLateLeast, kLateTimes * typical).
+//   * late: the share of answers that took more than late_after = max(kLateLeast, kLateTimes * typical), of the last few
+//     hundred or the last some thousand answers, whichever is more: the first notices a change at once, and only the
+//     second can tell one in a thousand from none (it begins anew when typical has doubled or halved).
 //
 // The rules
-//   * A class rides when enough is known of it (kKnown answers), its pace is at most wait_max, and its share of late
-//     answers at most kRisk. Otherwise it takes pooled connections: it is never in front of a quick one.
+//   * A class rides when enough is known of it (2 kKnown answers), its share of late answers is at most kRisk, and its
+//     pace lets kWorth of them wait within wait_max: fewer save too little for what they wait. Otherwise it takes pooled
+//     connections: it is never in front of a quick one.
 //   * It rides on a socket where by expectation the others take at most wait_max, the risk that one of those in front
 //     turns out late is at most kRisk in all, and the front is not late already. So of a hundred quick requests less
 //     than one meets a late one, which is what keeps their p99.
 //   * wait_max is not all: when an upstream with one thread is busy, a pooled request waits for its turn as well, and
 //     pipelining costs nothing. That shows: many answers come in the time that one alone takes. When the pace is at most
-//     alone / kBunched, the wait may be as long as alone is.
+//     alone / kWorth, the wait may be as long as alone is.
 //   * The pace can only be seen by pipelining. A class that is known, alike, and at most kProbeAlone alone, is probed:
 //     for kProbeAnswers answers it may ride up to kProbeDepth deep. A probe that fails is repeated after kProbeFirst,
 //     doubling up to kProbeMost. In the same way one request in kAloneEvery is sent on a pooled connection if nothing
@@ -41,6 +44,7 @@
 // choose() is O(sockets), everything else O(1); no allocation but for a ride's entry.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -64,7 +68,7 @@ class ChannelDepth {
     static constexpr double kRisk = 0.005;
     static constexpr double kLateTimes = 4;
     static constexpr Duration kLateLeast = std::chrono::milliseconds(1);
-    static constexpr double kBunched = 4;
+    static constexpr double kWorth = 4;
     static constexpr Duration kProbeAlone = std::chrono::milliseconds(10);
     static constexpr std::size_t kProbeDepth = 8;
     static constexpr std::uint32_t kProbeAnswers = 32;
@@ -120,9 +124,12 @@ class ChannelDepth {
         void add(double sample, std::uint32_t memory, std::uint32_t weight = 1);
     };
     struct Learnt {
-        Mean alone;  // ns
-        Mean pace;   // ns
-        Mean late;   // 0 to 1
+        Mean alone;      // ns
+        Mean pace;       // ns
+        Mean late_soon;  // 0 to 1
+        Mean late_long;
+        double late() const { return std::max(late_soon.value, late_long.value); }
+        double late_typical = 0;  // what late_long goes by
         double typical = 0;
         std::uint32_t typical_count = 0;
         Instant alone_at{};    // the last sample
@@ -163,6 +170,7 @@ class ChannelDepth {
     bool fits(const Line& line, const Learnt& learnt, Instant now) const;
     void learn_alone(Learnt& learnt, double latency, Instant now);
     void end_burst(Line& line);
+    static void learn_late(Learnt& learnt, double latency);
     void learn_pace(Learnt& learnt, double pace, std::uint32_t answers, Instant now);
 
     DepthLimits limits_;
