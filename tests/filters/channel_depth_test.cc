@@ -396,7 +396,8 @@ Duration around(Random& random, Duration mean) {  // plus or minus a fifth
 }
 
 TEST(ChannelDepthSimulation, QuickAndAlikeIsDeep) {
-    Scenario scenario{.name = "(a) 100 us, 64 clients, parallel", .clients = 64, .length = 5s};
+    Scenario scenario{
+        .name = "(a) 100 us, 64 clients, parallel", .clients = 64, .length = 3s, .measured_from = 1s};
     scenario.service = [](Random& random, ChannelDepth::Class, Duration) { return around(random, 100us); };
     simulate(scenario, Mode::kPooled);
     const Figures parallel = simulate(scenario, Mode::kPolicy);
@@ -456,7 +457,7 @@ TEST(ChannelDepthSimulation, OneInTwentySlowIsOneAtATime) {
 TEST(ChannelDepthSimulation, UnderLoadFewLateOnesDoNotHoldUpOnePercent) {
     for (const std::uint64_t one_in : {100u, 200u, 400u, 1000u, 5000u}) {
         const std::string name = "(b) 64 clients, one in " + std::to_string(one_in) + " 20 ms";
-        Scenario scenario{.name = name.c_str(), .clients = 64, .length = 5s};
+        Scenario scenario{.name = name.c_str(), .clients = 64, .length = 3s, .measured_from = 1s};
         scenario.service = [one_in](Random& random, ChannelDepth::Class, Duration) {
             return random.below(one_in) == 0 ? Duration(20ms) : around(random, 100us);
         };
