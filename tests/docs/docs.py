@@ -25,7 +25,7 @@ NAMED_FILES = ("README.md", "ARCHITECTURE.md")
 ADMIN_REFERENCE = "docs/operations.md"
 # Its blocks are fragments and deliberate mistakes; tests/config/docs_test.cc runs them.
 NOT_WHOLE = {"docs/configuration.md"}
-SOURCE_FOLDERS = ("base", "config", "filters", "idempotency", "proxy", "cli", "demo")
+SOURCE_FOLDERS = ("base", "config", "filters", "idempotency", "proxy", "control", "cli", "demo")
 FILE_ENDINGS = (".cc", ".h", ".py", ".md", ".toml", ".yaml", ".service", ".cmake", ".txt", ".conf")
 SKIPPED = {"build", ".git", ".cache", "node_modules", "__pycache__"}
 

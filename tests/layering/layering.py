@@ -31,6 +31,9 @@ LAYERS: Dict[str, Sequence[str]] = {
     "filters": (*BASE, "config", "filters/policy"),
     "idempotency": (*BASE, "base/wal", "config", "filters/policy"),
     "proxy": (*BASE, "config", "filters", "filters/policy", "idempotency"),
+    "control/proto": (),
+    "control/store": ("base",),
+    "control/api": ("base", "control/proto", "control/store"),
     "cli": (*BASE, "config", "filters", "filters/policy", "proxy", "demo"),
     # The demo's application and the bench's peers are programs of their own beside the proxy.
     "demo": BASE,

@@ -1,0 +1,150 @@
+#include <algorithm>
+#include <cstring>
+
+#include <xxhash.h>
+
+#include "control/store/snapshot.h"
+#include "control/store/varint.h"
+
+namespace outrider::store {
+namespace {
+
+void put_little(char* out, std::uint64_t value, int bytes) {
+    for (int i = 0; i < bytes; ++i)
+        out[i] = static_cast<char>(value >> (8 * i));
+}
+
+}  // namespace
+
+SnapshotWriter::SnapshotWriter(Store& store)
+    : store_(&store), applied_index_(store.applied_index()), revision_(store.revision()) {
+    store.writers_.push_back(this);
+    write_tables();
+}
+
+SnapshotWriter::~SnapshotWriter() {
+    if (store_ != nullptr) std::erase(store_->writers_, this);
+}
+
+void SnapshotWriter::begin(char kind) {
+    payload_.assign(1, kind);
+}
+
+void SnapshotWriter::end() {
+    check_ = XXH3_64bits_withSeed(payload_.data(), payload_.size(), check_ + ordinal_);
+    char header[kFrameHeaderBytes];
+    put_little(header, payload_.size(), 4);
+    put_little(header + 4, ordinal_, 4);
+    put_little(header + 8, check_, 8);
+    ++ordinal_;
+    ready_.append(header, sizeof header).append(payload_);
+}
+
+void SnapshotWriter::write_tables() {
+    Encoder out(payload_);
+    begin('H');
+    out.text("OUTRIDER-KV");
+    out.number(1);
+    out.number(applied_index_);
+    out.signed_number(revision_.value);
+    out.signed_number(store_->compacted_.value);
+    out.signed_number(store_->unix_millis_);
+    out.number(store_->records_);
+    end();
+
+    begin('L');
+    for (const auto& [id, lease] : store_->leases_.all()) {
+        out.signed_number(id.value);
+        out.signed_number(lease.ttl_seconds);
+        if (payload_.size() < kFrameBytes) continue;
+        end();
+        begin('L');
+    }
+    if (payload_.size() > 1) end();
+
+    begin('S');
+    for (const auto& [id, session] : store_->sessions_.all()) {
+        out.number(id.value);
+        out.number(session.sequence);
+        out.signed_number(session.used_millis);
+        out.signed_number(session.revision.value);
+        out.text(session.answer);
+        if (payload_.size() < kFrameBytes) continue;
+        end();
+        begin('S');
+    }
+    if (payload_.size() > 1) end();
+}
+
+void SnapshotWriter::write_record(const Record& record, bool same_key) {
+    Encoder out(payload_);
+    const Record::Fields f = record.fields();
+    out.text(same_key ? std::string_view() : f.key);
+    out.signed_number(f.mod.value);
+    out.number(f.sub);
+    out.byte(f.tombstone ? 1 : 0);
+    if (f.tombstone) return;
+    out.signed_number(f.create.value);
+    out.signed_number(f.version);
+    out.signed_number(f.lease.value);
+    out.text(f.value);
+}
+
+// One frame; false when no record is left.
+bool SnapshotWriter::write_records() {
+    begin('K');
+    // The index may have changed since the last frame, a key's chain of old records has not.
+    auto at = store_->index_.lower_bound(next_key_);
+    while (payload_.size() < kFrameBytes) {
+        if (chain_.empty()) {
+            if (!at.valid()) break;
+            const Record* newest = at.record();
+            next_key_.assign(newest->key()).push_back('\0');  // the least key above it
+            for (const Record* r = at_revision(newest, revision_); r != nullptr; r = r->prev())
+                chain_.push_back(r);
+            same_key_ = false;
+            at.next();
+            continue;
+        }
+        write_record(*chain_.back(), same_key_);
+        same_key_ = true;
+        chain_.pop_back();
+    }
+    if (payload_.size() == 1) return false;
+    end();
+    return true;
+}
+
+bool SnapshotWriter::next(std::string& out) {
+    if (taken_ == ready_.size()) {
+        ready_.clear();
+        taken_ = 0;
+        if (store_ == nullptr || at_end_) return false;
+        if (!write_records()) {
+            Encoder items(payload_);
+            begin('E');
+            items.number(ordinal_);
+            end();
+            at_end_ = true;
+        }
+    }
+    std::uint32_t size = 0;
+    for (int i = 3; i >= 0; --i)
+        size = size << 8 | static_cast<unsigned char>(ready_[taken_ + static_cast<std::size_t>(i)]);
+    out.append(ready_, taken_, kFrameHeaderBytes + size);
+    taken_ += kFrameHeaderBytes + size;
+    return true;
+}
+
+void SnapshotWriter::finish() {
+    if (store_ == nullptr) return;
+    std::string all;
+    while (next(all)) {
+    }
+    ready_ = std::move(all);
+    taken_ = 0;
+    std::erase(store_->writers_, this);
+    store_ = nullptr;
+}
+
+}  // namespace outrider::store

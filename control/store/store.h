@@ -1,0 +1,135 @@
+// The key space: etcd v3's semantics as a pure state machine that a replicated log drives.
+//
+//   log entry -> apply(index, command) -> response, and the records that the command wrote (the watchers' events)
+//
+// Every member that applies the same commands at the same indexes has the same state: the same answers, the same
+// bytes() and hash(), and a snapshot of the same bytes (snapshot.h). Nothing here reads a clock, draws a random
+// number, looks at a setting or depends on an address. What settings bound is refused before the log: admit().
+//
+// How it is kept
+//   * KeyIndex holds the newest record of each key; a record points to the key's next older one. A read at a revision walks
+//     down from the newest: short, since compaction bounds the chain.
+//   * The log (`history`) holds the records of all revisions since the last compaction in the order in which they
+//     were made: what watchers that are behind read, and what the next compaction looks at. So compaction costs what was
+//     written since the last one, not the size of the store.
+//   * After compaction at R a key keeps every record of R and later, and one below R only if it is a value
+//     and still what a reader at R sees. In memory that is all there is.
+//
+// Invariants
+//   * compacted() <= revision(); revision() never falls; a command changes it by at most 1.
+//   * Records within a key's chain and in the history are in strictly rising (revision, number).
+//   * A command that is refused changes nothing but its session and the store's time.
+//
+// Pointers to records (Applied::events, History) are valid until the next apply().
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "control/store/key_index.h"
+#include "control/store/leases.h"
+#include "control/store/record.h"
+#include "control/store/sessions.h"
+#include "control/store/types.h"
+
+namespace outrider::store {
+
+class SnapshotWriter;
+class SnapshotReader;
+class Transaction;
+
+class Store {
+  public:
+    Store() = default;
+    ~Store();
+    Store(const Store&) = delete;
+    Store& operator=(const Store&) = delete;
+
+    // Before a command is proposed: what no state can make right (empty keys, sizes, duplicate keys, depth) …
+    static Status check(const Command& command, const Limits& limits);
+    // … and with it the quota. Commands that write nothing new are never refused for it, so that a full store can be
+    // compacted and emptied. What was proposed at once may exceed it by as much.
+    Status admit(const Command& command, const Limits& limits) const;
+
+    struct Applied {
+        Response response;
+        std::span<const Record* const> events;
+        bool repeated = false;  // answered from the session; nothing took effect
+    };
+    // The index rises from call to call.
+    Applied apply(std::uint64_t index, const Command& command);
+    // An entry that is none of ours (a leader's first, a membership change).
+    void skip(std::uint64_t index);
+
+    struct RangeResult {
+        Status status = Status::kOk;
+        RangeResponse response;
+    };
+    RangeResult range(const RangeRequest& request, const Limits& limits) const;
+    // A transaction that writes nothing need not go through the log.
+    static bool read_only(const TxnRequest& txn);
+    Response read(const TxnRequest& txn) const;
+    static Status check(const RangeRequest& request);
+
+    Revision revision() const { return revision_; }
+    // Reads and watches below are refused; 0: all history is there.
+    Revision compacted() const { return compacted_; }
+    std::uint64_t applied_index() const { return applied_index_; }
+    std::int64_t unix_millis() const { return unix_millis_; }
+    const LeaseTable& leases() const { return leases_; }
+    const SessionTable& sessions() const { return sessions_; }
+    // Keys with history, deleted ones included.
+    std::size_t key_count() const { return index_.size(); }
+    // Of all keys' chains.
+    std::uint64_t record_count() const { return records_; }
+    // What all records count for; about their memory.
+    std::uint64_t bytes() const { return bytes_; }
+
+    // The changes of all revisions from max(compacted(), 1) on, in order.
+    const std::deque<Record*>& history() const { return history_; }
+    // Where in it the first change of `from` or later stands.
+    std::size_t history_position(Revision from) const;
+
+    // Of what a reader at `revision` or above `compacted()` up to it could see: members with the same compacted() agree
+    // on it whatever they have applied beyond. Costs a pass over all records.
+    std::uint64_t hash(Revision revision) const;
+
+  private:
+    friend class SnapshotWriter;
+    friend class SnapshotReader;
+    friend class Transaction;
+
+    // Of a revision that may be read; a revision above all: with what is not committed yet.
+    RangeResult range_at(const RangeRequest& request, const Limits& limits) const;
+
+    Response execute(std::uint64_t index, const Command& command);
+    Response execute(const PutRequest& put);
+    Response execute(const DeleteRequest& request);
+    Response execute(const TxnRequest& txn);
+    Response execute(const CompactRequest& request);
+    Response execute(std::uint64_t index, const LeaseGrantRequest& request);
+    Response execute(const LeaseRevokeRequest& request);
+    Response refuse(Status status) const;
+
+    void compact(Revision revision);
+    void drop(Record* record);
+    // Frees a deletion below `revision` that is its key's newest record there.
+    void drop_tombstone(Record* record);
+
+    KeyIndex index_;
+    std::deque<Record*> history_;
+    LeaseTable leases_;
+    SessionTable sessions_;
+    Revision revision_{1};
+    Revision compacted_;
+    std::uint64_t applied_index_ = 0;
+    std::int64_t unix_millis_ = 0;
+    std::uint64_t bytes_ = 0;
+    std::uint64_t records_ = 0;
+    std::vector<const Record*> events_;
+    std::vector<SnapshotWriter*> writers_;  // under way; they finish before history is dropped
+};
+
+}  // namespace outrider::store

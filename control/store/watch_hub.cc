@@ -1,0 +1,181 @@
+#include "control/store/watch_hub.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace outrider::store {
+
+std::optional<WatchId> WatchHub::add(const Store& store, WatchRequest request) {
+    require(!request.empty(), "a watched range can hold a key");
+    if (watchers_.size() >= options_.watchers_max) return std::nullopt;
+    const WatchId id{++last_id_};
+    if (request.range.single())
+        by_key_[request.range.key].push_back(id);
+    else
+        by_range_[{request.range.key, request.range.end}].push_back(id);
+
+    Watcher& watcher = watchers_[id.value];
+    const Revision now = store.revision();
+    watcher.next = request.start.value == 0 ? now + 1 : std::max(request.start, Revision{0});
+    watcher.synced = watcher.next > now;
+    watcher.request = std::move(request);
+    if (!watcher.synced) wake(id, watcher);
+    return id;
+}
+
+void WatchHub::take_off(std::vector<WatchId>& ids, WatchId id) {
+    std::erase(ids, id);
+}
+
+void WatchHub::remove(WatchId id) {
+    const auto it = watchers_.find(id.value);
+    if (it == watchers_.end()) return;
+    const KeyRange& range = it->second.request.range;
+    if (range.single()) {
+        const auto group = by_key_.find(range.key);
+        take_off(group->second, id);
+        if (group->second.empty()) by_key_.erase(group);
+    } else {
+        const auto group = by_range_.find({range.key, range.end});
+        take_off(group->second, id);
+        if (group->second.empty()) by_range_.erase(group);
+    }
+    watchers_.erase(it);  // next_ready() passes over ids that are gone
+}
+
+void WatchHub::wake(WatchId id, Watcher& watcher) {
+    if (watcher.ready) return;
+    watcher.ready = true;
+    ready_.push_back(id);
+}
+
+void WatchHub::wake(WatchId id) {
+    if (const auto it = watchers_.find(id.value); it != watchers_.end()) wake(id, it->second);
+}
+
+bool WatchHub::wants(const Watcher& watcher, const Record& record) {
+    return record.tombstone() ? !watcher.request.no_delete : !watcher.request.no_put;
+}
+
+void WatchHub::notice(const Record& record, const std::vector<WatchId>& ids) {
+    for (const WatchId id : ids) {
+        Watcher& watcher = watchers_.at(id.value);
+        // One that is behind finds the change when it gets there.
+        if (!watcher.synced || record.mod() < watcher.next || !wants(watcher, record)) continue;
+        watcher.synced = false;
+        watcher.next = record.mod();
+        watcher.next_sub = record.fields().sub;
+        wake(id, watcher);
+    }
+}
+
+void WatchHub::applied(std::span<const Record* const> events) {
+    for (const Record* record : events) {
+        key_.assign(record->key());
+        if (const auto group = by_key_.find(key_); group != by_key_.end()) notice(*record, group->second);
+        for (const auto& [range, ids] : by_range_) {
+            if (key_ < range.first) break;  // they are in the order of their beginnings
+            const bool unbounded = range.second.size() == 1 && range.second[0] == '\0';
+            if (unbounded || key_ < range.second) notice(*record, ids);
+        }
+    }
+}
+
+std::optional<WatchId> WatchHub::next_ready() {
+    while (!ready_.empty()) {
+        const WatchId id = ready_.front();
+        ready_.pop_front();
+        const auto it = watchers_.find(id.value);
+        if (it == watchers_.end()) continue;
+        it->second.ready = false;
+        return id;
+    }
+    return std::nullopt;
+}
+
+WatchBatch WatchHub::poll(const Store& store, WatchId id) {
+    WatchBatch batch;
+    batch.revision = store.revision();
+    const auto it = watchers_.find(id.value);
+    if (it == watchers_.end()) return batch;
+    Watcher& watcher = it->second;
+    if (!watcher.synced && watcher.next < store.compacted()) {
+        batch.kind = WatchBatch::Kind::kCancelled;
+        batch.compacted = store.compacted();
+        remove(id);
+        return batch;
+    }
+    if (!watcher.synced) batch = read_history(store, id, watcher);
+    if (batch.kind == WatchBatch::Kind::kEvents) watcher.quiet = false;
+    if (watcher.progress && watcher.synced) {
+        if (batch.kind == WatchBatch::Kind::kNothing) {
+            batch.kind = WatchBatch::Kind::kProgress;
+            watcher.progress = false;
+        } else {
+            wake(id, watcher);
+        }
+    }
+    return batch;
+}
+
+WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watcher) {
+    WatchBatch batch;
+    batch.revision = store.revision();
+    const auto& history = store.history();
+    std::size_t i = store.history_position(watcher.next);
+    while (i < history.size() && history[i]->mod() == watcher.next &&
+           history[i]->fields().sub < watcher.next_sub)
+        ++i;
+
+    std::size_t bytes = 0;
+    std::size_t scanned = 0;
+    Revision last;  // of the last event taken
+    for (; i < history.size(); ++i) {
+        const Record* record = history[i];
+        const Record::Fields f = record->fields();
+        const bool wanted = watcher.request.range.contains(f.key) && wants(watcher, *record);
+        const bool same_revision = !batch.events.empty() && record->mod() == last;
+        // Within a revision only before a change that will follow in another fragment.
+        const bool may_stop = !same_revision || (watcher.request.fragment && wanted);
+        if (may_stop && (bytes >= options_.batch_bytes || scanned >= options_.scan_max)) break;
+        ++scanned;
+        if (!wanted) continue;
+        const Record* prev = watcher.request.prev_kv ? record->prev() : nullptr;
+        if (prev != nullptr && prev->tombstone()) prev = nullptr;
+        batch.events.push_back({record, prev});
+        bytes += f.key.size() + f.value.size() + (prev != nullptr ? prev->fields().value.size() : 0);
+        last = record->mod();
+    }
+    if (!batch.events.empty()) batch.kind = WatchBatch::Kind::kEvents;
+    if (i == history.size()) {
+        watcher.synced = true;
+        watcher.next = store.revision() + 1;
+        watcher.next_sub = 0;
+    } else {
+        watcher.next = history[i]->mod();
+        watcher.next_sub = history[i]->fields().sub;
+        batch.fragment = !batch.events.empty() && watcher.next == last;
+        wake(id, watcher);
+    }
+    return batch;
+}
+
+void WatchHub::progress_round() {
+    for (auto& [id, watcher] : watchers_) {
+        if (watcher.request.progress_notify && watcher.synced && watcher.quiet) {
+            watcher.progress = true;
+            wake({id}, watcher);
+        }
+        watcher.quiet = true;
+    }
+}
+
+void WatchHub::request_progress(WatchId id) {
+    const auto it = watchers_.find(id.value);
+    if (it == watchers_.end() || !it->second.synced) return;
+    it->second.progress = true;
+    wake(id, it->second);
+}
+
+}  // namespace outrider::store

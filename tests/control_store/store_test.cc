@@ -1,0 +1,393 @@
+#include "control/store/store.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/control_store/commands.h"
+
+namespace outrider::store::test {
+namespace {
+
+Status status_of(const Store::Applied& applied) {
+    return applied.response.status;
+}
+
+std::string only_value(const Store& store, const RangeRequest& request) {
+    const auto result = store.range(request, {});
+    if (result.status != Status::kOk || result.response.kvs.size() != 1) return "?";
+    return result.response.kvs[0].value;
+}
+
+TEST(Store, CountsVersionsOfAKeyUntilItIsDeleted) {
+    Driver apply;
+    EXPECT_EQ(apply.store->revision().value, 1);
+    apply(put("a", "1"));
+    const auto second = apply(put("a", "2"));
+    EXPECT_EQ(second.response.revision.value, 3);
+    const KeyValue kv = apply.store->range(get("a"), {}).response.kvs.at(0);
+    EXPECT_EQ(kv, (KeyValue{"a", {2}, {3}, 2, "2", {}}));
+    EXPECT_EQ(only_value(*apply.store, get("a", {}, 2)), "1");
+    apply(erase("a"));
+    EXPECT_EQ(apply(erase("a")).response.revision.value, 4) << "a deletion of nothing takes no revision";
+    apply(put("a", "3"));
+    EXPECT_EQ(apply.store->range(get("a"), {}).response.kvs.at(0), (KeyValue{"a", {5}, {5}, 1, "3", {}}));
+}
+
+TEST(Store, PutAnswersThePreviousAndKeepsWhatItIsToldToKeep) {
+    Driver apply;
+    apply(LeaseGrantRequest{{7}, 60});
+    apply(put("a", "1", 7));
+    PutRequest again = put("a", "");
+    again.ignore_value = again.prev_kv = true;
+    const auto applied = apply(again);
+    EXPECT_EQ(std::get<PutResponse>(applied.response.body).prev_kv->lease.value, 7);
+    EXPECT_EQ(apply.store->range(get("a"), {}).response.kvs.at(0), (KeyValue{"a", {2}, {3}, 2, "1", {}}));
+    EXPECT_TRUE(apply.store->leases().keys({7}).empty()) << "a put without a lease detaches the key";
+    again.key = "b";
+    EXPECT_EQ(status_of(apply(again)), Status::kKeyNotFound);
+    EXPECT_EQ(status_of(apply(put("b", "", 8))), Status::kLeaseNotFound);
+    EXPECT_EQ(apply.store->revision().value, 3);
+}
+
+TEST(Store, ARangeIsOneKeyOrAnIntervalOrOpen) {
+    Driver apply;
+    for (const char* key : {"a", "b", "ba", "c"})
+        apply(put(key, key));
+    const auto count = [&](const char* key, std::string end) {
+        return apply.store->range(get(key, std::move(end)), {}).response.count;
+    };
+    EXPECT_EQ(count("b", ""), 1);
+    EXPECT_EQ(count("b", "c"), 2);
+    EXPECT_EQ(count("b", kAll), 3);
+    EXPECT_EQ(count("c", "b"), 0);
+    EXPECT_EQ(apply.store->range(get("", kAll), {}).status, Status::kEmptyKey);
+}
+
+TEST(Store, ARangeIsCutSortedAndPruned) {
+    Driver apply;
+    for (const char* key : {"a", "b", "c"})
+        apply(put(key, std::string(1, static_cast<char>('z' - key[0] + 'a'))));
+    RangeRequest request = get(kAll, kAll);
+    request.limit = 2;
+    auto result = apply.store->range(request, {}).response;
+    EXPECT_EQ(result.count, 3);
+    EXPECT_TRUE(result.more);
+    EXPECT_EQ(result.kvs.size(), 2U);
+    request.order = RangeRequest::Order::kDescend;
+    EXPECT_EQ(apply.store->range(request, {}).response.kvs.at(0).key, "c");
+    request.target = RangeRequest::Target::kValue;
+    EXPECT_EQ(apply.store->range(request, {}).response.kvs.at(0).key, "a");
+    request.min_mod_revision = {3};
+    request.max_create_revision = {3};
+    result = apply.store->range(request, {}).response;
+    EXPECT_EQ(result.kvs.size(), 1U);
+    EXPECT_EQ(result.count, 3) << "pruning does not change the count";
+    EXPECT_FALSE(result.more);
+}
+
+TEST(Store, ARangeBeyondItsBoundIsRefused) {
+    Driver apply;
+    apply(put("a", std::string(100, 'x')));
+    Limits limits;
+    limits.response_bytes_max = 100;
+    EXPECT_EQ(apply.store->range(get("a"), limits).status, Status::kResponseTooLarge);
+    limits.response_bytes_max = 101;
+    EXPECT_EQ(apply.store->range(get("a"), limits).status, Status::kOk);
+}
+
+TEST(Store, ATransactionHasOneRevisionAndSeesItsOwnWrites) {
+    Driver apply;
+    TxnRequest txn;
+    txn.success = {{put("a", "1")}, {get("a")}, {erase("b")}, {put("c", "2")}};
+    const auto applied = apply(txn);
+    EXPECT_EQ(applied.response.revision.value, 2);
+    ASSERT_EQ(applied.events.size(), 2U);
+    EXPECT_EQ(applied.events[1]->mod().value, 2);
+    EXPECT_EQ(applied.events[1]->fields().sub, 1U);
+    const auto& responses = std::get<TxnResponse>(applied.response.body).responses;
+    EXPECT_EQ(std::get<RangeResponse>(responses.at(1).body).kvs.at(0).value, "1");
+}
+
+TEST(Store, ATransactionIsAllOrNothing) {
+    Driver apply;
+    TxnRequest txn;
+    txn.success = {{put("a", "1")}, {put("b", "1", 99)}};
+    EXPECT_EQ(status_of(apply(txn)), Status::kLeaseNotFound);
+    txn.success = {{put("a", "1")}, {get("a", {}, 9)}};
+    EXPECT_EQ(status_of(apply(txn)), Status::kFutureRevision);
+    EXPECT_EQ(apply.store->revision().value, 1);
+    EXPECT_EQ(apply.store->key_count(), 0U);
+}
+
+TEST(Store, ComparisonsInsideSeeTheStateBefore) {
+    Driver apply;
+    Compare absent;
+    absent.range.key = "a";
+    TxnRequest inner;
+    inner.compare = {absent};  // version == 0
+    inner.success = {{put("b", "yes")}};
+    inner.failure = {{put("b", "no")}};
+    TxnRequest outer;
+    outer.success = {{put("a", "1")}, {inner}};
+    apply(outer);
+    EXPECT_EQ(only_value(*apply.store, get("b")), "yes");
+    EXPECT_EQ(apply.store->revision().value, 2);
+}
+
+TEST(Store, ComparesEachTargetInEachWay) {
+    Driver apply;
+    apply(LeaseGrantRequest{{7}, 60});
+    apply(put("a", "m", 7));
+    apply(put("a", "m", 7));  // create 2, mod 3, version 2
+    struct Row {
+        Compare::Target target;
+        std::int64_t number;
+        const char* value;
+    };
+    using Result = Compare::Result;
+    for (const Row& row : {Row{Compare::Target::kVersion, 2, ""}, Row{Compare::Target::kCreate, 2, ""},
+                           Row{Compare::Target::kMod, 3, ""}, Row{Compare::Target::kLease, 7, ""},
+                           Row{Compare::Target::kValue, 0, "m"}}) {
+        const auto holds = [&](Result result, std::int64_t shift) {
+            Compare c;
+            c.range.key = "a";
+            c.target = row.target;
+            c.result = result;
+            c.number = row.number + shift;
+            if (*row.value != 0) c.value = std::string(1, static_cast<char>(row.value[0] + shift));
+            TxnRequest txn;
+            txn.compare = {c};
+            return std::get<TxnResponse>(apply.store->read(txn).body).succeeded;
+        };
+        EXPECT_TRUE(holds(Result::kEqual, 0));
+        EXPECT_FALSE(holds(Result::kEqual, 1));
+        EXPECT_TRUE(holds(Result::kNotEqual, 1));
+        EXPECT_FALSE(holds(Result::kNotEqual, 0));
+        EXPECT_TRUE(holds(Result::kGreater, -1));
+        EXPECT_FALSE(holds(Result::kGreater, 0));
+        EXPECT_TRUE(holds(Result::kLess, 1));
+        EXPECT_FALSE(holds(Result::kLess, 0));
+    }
+}
+
+TEST(Store, ARangeComparesEveryKeyAndAbsenceAsZeros) {
+    Driver apply;
+    apply(put("a", "1"));
+    apply(put("b", "2"));
+    Compare c;
+    c.range = {"a", "c"};
+    c.target = Compare::Target::kVersion;
+    c.number = 1;
+    TxnRequest txn;
+    txn.compare = {c};
+    const auto succeeded = [&] { return std::get<TxnResponse>(apply.store->read(txn).body).succeeded; };
+    EXPECT_TRUE(succeeded());
+    apply(put("b", "3"));
+    EXPECT_FALSE(succeeded());
+    txn.compare[0].range = {"x", "z"};
+    txn.compare[0].number = 0;
+    EXPECT_TRUE(succeeded());
+    txn.compare[0].target = Compare::Target::kValue;
+    txn.compare[0].result = Compare::Result::kNotEqual;
+    EXPECT_FALSE(succeeded()) << "a value that is not there is not even unequal";
+}
+
+TEST(Store, RefusesBeforeTheLogWhatNoStateMakesRight) {
+    const auto check = [](auto request) { return Store::check(command(std::move(request)), {}); };
+    EXPECT_EQ(check(put("", "x")), Status::kEmptyKey);
+    EXPECT_EQ(check(erase("")), Status::kEmptyKey);
+    EXPECT_EQ(check(put(std::string(16 * 1024, 'k'), "")), Status::kOk);
+    EXPECT_EQ(check(put(std::string(16 * 1024 + 1, 'k'), "")), Status::kRequestTooLarge);
+    EXPECT_EQ(check(put("k", std::string(1536 * 1024, 'v'))), Status::kRequestTooLarge);
+    PutRequest p = put("k", "v", 3);
+    p.ignore_lease = true;
+    EXPECT_EQ(check(p), Status::kLeaseProvided);
+    p.ignore_value = true;
+    EXPECT_EQ(check(p), Status::kValueProvided);
+    EXPECT_EQ(check(LeaseGrantRequest{{}, 9'000'000'001}), Status::kLeaseTtlTooLarge);
+
+    TxnRequest txn;
+    txn.success.assign(128, Op{get("a")});
+    EXPECT_EQ(check(txn), Status::kOk);
+    txn.success.push_back(Op{get("a")});
+    EXPECT_EQ(check(txn), Status::kTooManyOps);
+    txn.success = {Op{}};
+    EXPECT_EQ(check(txn), Status::kKeyNotFound);
+    TxnRequest deep;
+    for (int i = 0; i < 8; ++i) {
+        TxnRequest outer;
+        outer.success = {Op{deep}};
+        deep = std::move(outer);
+    }
+    EXPECT_EQ(check(deep), Status::kOk);
+    TxnRequest deeper;
+    deeper.success = {Op{deep}};
+    EXPECT_EQ(check(deeper), Status::kTooDeep);
+}
+
+TEST(Store, AKeyIsWrittenOnceInATransaction) {
+    const auto check = [](std::vector<Op> ops) {
+        TxnRequest txn;
+        txn.failure = std::move(ops);
+        return Store::check(command(std::move(txn)), {});
+    };
+    EXPECT_EQ(check({{put("a", "")}, {put("a", "")}}), Status::kDuplicateKey);
+    EXPECT_EQ(check({{put("b", "")}, {erase("a", "c")}}), Status::kDuplicateKey);
+    EXPECT_EQ(check({{put("c", "")}, {erase("a", "c")}, {erase("a")}}), Status::kOk);
+    TxnRequest either;
+    either.success = {{put("a", "")}};
+    either.failure = {{put("a", "")}};
+    EXPECT_EQ(check({{either}}), Status::kOk) << "only one branch runs";
+    EXPECT_EQ(check({{either}, {put("a", "")}}), Status::kDuplicateKey);
+    EXPECT_EQ(check({{either}, {either}}), Status::kDuplicateKey);
+}
+
+TEST(Store, CompactionDropsWhatNobodyMayReadAnyMore) {
+    Driver apply;
+    apply(put("a", "1"));  // 2
+    apply(put("a", "2"));  // 3
+    apply(put("b", "1"));  // 4
+    apply(erase("b"));     // 5
+    apply(put("a", "3"));  // 6
+    EXPECT_EQ(status_of(apply(CompactRequest{{7}})), Status::kFutureRevision);
+    EXPECT_EQ(status_of(apply(CompactRequest{{0}})), Status::kCompacted);
+    EXPECT_EQ(status_of(apply(CompactRequest{{5}})), Status::kOk);
+    EXPECT_EQ(status_of(apply(CompactRequest{{5}})), Status::kCompacted);
+    EXPECT_EQ(apply.store->range(get("a", {}, 4), {}).status, Status::kCompacted);
+    EXPECT_EQ(only_value(*apply.store, get("a", {}, 5)), "2");
+    EXPECT_EQ(apply.store->record_count(), 3U) << "a at 3 and 6, b's deletion at 5 for watchers from 5 on";
+    apply(CompactRequest{{6}});
+    EXPECT_EQ(apply.store->record_count(), 1U);
+    EXPECT_EQ(apply.store->key_count(), 1U);
+    EXPECT_EQ(apply.store->bytes(), 64U + 2U);
+}
+
+TEST(Store, ADeletionBelowANewerValueIsDroppedToo) {
+    Driver apply;
+    apply(put("a", "1"));
+    apply(erase("a"));     // 3
+    apply(put("z", "1"));  // 4
+    apply(put("a", "2"));  // 5
+    apply(put("a", "3"));  // 6
+    apply(CompactRequest{{4}});
+    EXPECT_EQ(apply.store->record_count(), 3U);
+    EXPECT_EQ(apply.store->range(get("a", {}, 4), {}).response.count, 0);
+    EXPECT_EQ(snapshot(*apply.store), snapshot(*restore(snapshot(*apply.store))));
+}
+
+TEST(Store, ALeaseTakesItsKeysAlongInOneRevision) {
+    Driver apply;
+    EXPECT_EQ(std::get<LeaseGrantResponse>(apply(LeaseGrantRequest{{7}, 0}).response.body).ttl_seconds, 2);
+    EXPECT_EQ(status_of(apply(LeaseGrantRequest{{7}, 60})), Status::kLeaseExists);
+    apply(LeaseGrantRequest{{8}, 60});
+    for (const char* key : {"c", "a", "b"})
+        apply(put(key, "", 7));
+    apply(put("b", "", 8));
+    EXPECT_EQ(apply.store->leases().keys({7}), (std::vector<std::string>{"a", "c"}));
+    const auto revoked = apply(LeaseRevokeRequest{{7}});
+    EXPECT_EQ(revoked.response.revision.value, 6);
+    ASSERT_EQ(revoked.events.size(), 2U);
+    EXPECT_EQ(revoked.events[0]->key(), "a");
+    EXPECT_TRUE(revoked.events[1]->tombstone());
+    EXPECT_EQ(status_of(apply(LeaseRevokeRequest{{7}})), Status::kLeaseNotFound);
+    EXPECT_EQ(status_of(apply(LeaseRevokeRequest{{7}, true})), Status::kOk) << "expired twice is no error";
+}
+
+TEST(Store, ALeaseWithoutAnIdGetsOneThatEveryMemberAgreesOn) {
+    Driver one;
+    Driver other;
+    const auto grant = [](Driver& apply) {
+        return std::get<LeaseGrantResponse>(apply(LeaseGrantRequest{{}, 60}).response.body).id;
+    };
+    const LeaseId first = grant(one);
+    EXPECT_GT(first.value, 0);
+    EXPECT_EQ(first, grant(other));
+    EXPECT_NE(grant(one), first);
+}
+
+TEST(Store, AFullStoreCanBeReadEmptiedAndCompacted) {
+    Driver apply;
+    Limits limits;
+    limits.store_bytes_max = 200;
+    apply(put("a", std::string(200, 'x')));
+    TxnRequest reads;
+    reads.success = {{get("a")}, {erase("a")}};
+    EXPECT_EQ(apply.store->admit(command(put("b", "")), limits), Status::kNoSpace);
+    EXPECT_EQ(apply.store->admit(command(reads), limits), Status::kOk);
+    reads.failure = {{put("b", "")}};
+    EXPECT_EQ(apply.store->admit(command(reads), limits), Status::kNoSpace);
+    EXPECT_EQ(apply.store->admit(command(erase("a")), limits), Status::kOk);
+    apply(erase("a"));
+    apply(put("c", ""));
+    apply(CompactRequest{apply.store->revision()});
+    EXPECT_EQ(apply.store->admit(command(put("b", "")), limits), Status::kOk);
+}
+
+TEST(Sessions, ARetriedCommandTakesEffectOnce) {
+    Driver apply;
+    const SessionId session = apply(SessionOpenRequest{}).response.session;
+    Command c = command(put("a", "1"));
+    c.session = session;
+    c.sequence = 1;
+    PutRequest with_prev = put("a", "2");
+    with_prev.prev_kv = true;
+    EXPECT_EQ(apply.run(c).response.revision.value, 2);
+    apply(put("a", "other"));
+    const auto again = apply.run(c);
+    EXPECT_TRUE(again.repeated);
+    EXPECT_TRUE(again.events.empty());
+    EXPECT_EQ(again.response.revision.value, 2);
+    c.sequence = 2;
+    c.request = with_prev;
+    apply.run(c);
+    // Also after a restart from a snapshot.
+    apply.store = restore(snapshot(*apply.store));
+    EXPECT_EQ(std::get<PutResponse>(apply.run(c).response.body).prev_kv->value, "other");
+    EXPECT_EQ(only_value(*apply.store, get("a")), "2");
+    c.sequence = 1;
+    EXPECT_EQ(status_of(apply.run(c)), Status::kSessionStale);
+    apply(SessionCloseRequest{session});
+    c.sequence = 3;
+    EXPECT_EQ(status_of(apply.run(c)), Status::kSessionUnknown);
+}
+
+TEST(Sessions, ARefusalIsRememberedAndAnAnswerThatIsTooLargeSaysSo) {
+    Driver apply;
+    Command c = command(put("a", "1", 99));
+    c.session = apply(SessionOpenRequest{}).response.session;
+    c.sequence = 1;
+    EXPECT_EQ(status_of(apply.run(c)), Status::kLeaseNotFound);
+    apply(LeaseGrantRequest{{99}, 60});
+    EXPECT_EQ(status_of(apply.run(c)), Status::kLeaseNotFound);
+    PutRequest large = put("b", std::string(kAnswerBytesMax, 'x'));
+    apply(large);
+    large.prev_kv = true;
+    c.request = large;
+    c.sequence = 2;
+    EXPECT_EQ(status_of(apply.run(c)), Status::kOk);
+    const auto gone = apply.run(c);
+    EXPECT_EQ(status_of(gone), Status::kSessionAnswerGone);
+    EXPECT_EQ(gone.response.revision.value, 3);
+}
+
+TEST(Sessions, AreBoundedAndIdleOnesGoByTheLogsTime) {
+    Driver apply;
+    Command open = command(SessionOpenRequest{});
+    open.unix_millis = 1000;
+    for (std::size_t i = 0; i < kSessionsMax; ++i)
+        ASSERT_EQ(status_of(apply.run(open)), Status::kOk);
+    EXPECT_EQ(status_of(apply.run(open)), Status::kSessionsFull);
+    Command used = command(put("a", "1"));
+    used.session = {1};
+    used.sequence = 1;
+    used.unix_millis = 2000;
+    apply.run(used);
+    open.unix_millis = 1001 + kSessionIdleMillis;
+    EXPECT_EQ(status_of(apply.run(open)), Status::kOk);
+    EXPECT_EQ(apply.store->sessions().all().size(), 2U) << "the one used since, and the new one";
+    used.sequence = 2;
+    used.session = {2};
+    EXPECT_EQ(status_of(apply.run(used)), Status::kSessionUnknown);
+}
+
+}  // namespace
+}  // namespace outrider::store::test

@@ -1,0 +1,191 @@
+#include "control/store/watch_hub.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/control_store/commands.h"
+
+namespace outrider::store::test {
+namespace {
+
+using Kind = WatchBatch::Kind;
+
+struct Watching : Driver {
+    WatchHub hub;
+
+    explicit Watching(WatchHub::Options options = {}) : hub(options) {}
+
+    template <typename Request>
+    void write(Request request) {
+        hub.applied((*this)(std::move(request)).events);
+    }
+    WatchId watch(WatchRequest request) { return *hub.add(*store, std::move(request)); }
+    // All that is ready, as "revision:key" with "-" before a deletion; "|" ends a batch, "+" a fragment.
+    std::string drain() {
+        std::string out;
+        while (const auto id = hub.next_ready()) {
+            const WatchBatch batch = hub.poll(*store, *id);
+            if (batch.kind == Kind::kCancelled) out += "cancelled:" + std::to_string(batch.compacted.value);
+            if (batch.kind == Kind::kProgress) out += "progress:" + std::to_string(batch.revision.value);
+            if (batch.kind == Kind::kNothing) continue;
+            for (const auto& event : batch.events) {
+                out += event.record->tombstone() ? "-" : "";
+                out +=
+                    std::to_string(event.record->mod().value) + ":" + std::string(event.record->key()) + " ";
+            }
+            out += batch.fragment ? "+" : "|";
+        }
+        return out;
+    }
+};
+
+WatchRequest on(std::string key, std::string end = {}, std::int64_t start = 0) {
+    WatchRequest request;
+    request.range = {std::move(key), std::move(end)};
+    request.start = {start};
+    return request;
+}
+
+TEST(WatchHub, TellsWhatComesFromNowOn) {
+    Watching w;
+    w.write(put("a", "1"));
+    w.watch(on("a"));
+    EXPECT_EQ(w.drain(), "");
+    w.write(put("a", "2"));
+    w.write(put("b", "1"));
+    w.write(erase("a"));
+    EXPECT_EQ(w.drain(), "3:a -5:a |");
+    EXPECT_EQ(w.drain(), "");
+}
+
+TEST(WatchHub, ReadsHistoryFirstAndThenGoesOn) {
+    Watching w;
+    w.write(put("a", "1"));
+    w.write(put("b", "1"));
+    w.watch(on("a", kAll, 2));
+    w.write(put("c", "1"));
+    EXPECT_EQ(w.drain(), "2:a 3:b 4:c |");
+}
+
+TEST(WatchHub, WaitsForAFutureRevision) {
+    Watching w;
+    w.watch(on("a", {}, 4));
+    for (int i = 0; i < 4; ++i)
+        w.write(put("a", "x"));
+    EXPECT_EQ(w.drain(), "4:a 5:a |");
+}
+
+TEST(WatchHub, RangesKeepToTheirBounds) {
+    Watching w;
+    w.watch(on("b", "d"));
+    for (const char* key : {"a", "b", "c", "d", "e"})
+        w.write(put(key, ""));
+    EXPECT_EQ(w.drain(), "3:b 4:c |");
+    EXPECT_TRUE(on("b", "b").empty());
+    EXPECT_TRUE(on("b", "a").empty());
+    EXPECT_FALSE(on("b", kAll).empty());
+}
+
+TEST(WatchHub, FiltersAndPreviousValues) {
+    Watching w;
+    WatchRequest request = on("a");
+    request.no_put = true;
+    request.prev_kv = true;
+    const WatchId id = w.watch(request);
+    w.write(put("a", "old"));
+    EXPECT_FALSE(w.hub.next_ready().has_value()) << "what is filtered wakes nobody";
+    w.write(erase("a"));
+    ASSERT_EQ(w.hub.next_ready(), id);
+    const WatchBatch batch = w.hub.poll(*w.store, id);
+    ASSERT_EQ(batch.events.size(), 1U);
+    EXPECT_EQ(batch.events[0].prev->key_value().value, "old");
+}
+
+TEST(WatchHub, ASlowWatcherIsOvertakenByCompactionAndToldSo) {
+    Watching w;
+    w.watch(on("a"));
+    for (int i = 0; i < 3; ++i)
+        w.write(put("a", "x"));
+    w(CompactRequest{{3}});
+    EXPECT_EQ(w.drain(), "cancelled:3|");
+    EXPECT_EQ(w.hub.size(), 0U);
+    w.watch(on("a", {}, 2));
+    EXPECT_EQ(w.drain(), "cancelled:3|");
+    w.watch(on("a", {}, 3));
+    EXPECT_EQ(w.drain(), "3:a 4:a |") << "the compaction's own revision can still be watched from";
+}
+
+TEST(WatchHub, CompactionLeavesThoseAloneThatAreUpToDate) {
+    Watching w;
+    w.watch(on("a"));
+    w.write(put("b", "x"));
+    w(CompactRequest{{2}});
+    w.write(put("a", "x"));
+    EXPECT_EQ(w.drain(), "3:a |");
+}
+
+TEST(WatchHub, ARevisionIsNeverTornUnlessFragmentsAreWanted) {
+    TxnRequest txn;
+    for (const char* key : {"a", "b", "c"})
+        txn.success.push_back({put(key, std::string(40, 'x'))});
+    Watching whole({.watchers_max = 1, .batch_bytes = 50, .scan_max = 100});
+    whole.watch(on("a", kAll));
+    whole.write(txn);
+    whole.write(put("z", ""));
+    EXPECT_EQ(whole.drain(), "2:a 2:b 2:c |3:z |");
+    Watching pieces({.watchers_max = 1, .batch_bytes = 50, .scan_max = 100});
+    WatchRequest request = on("a", kAll);
+    request.fragment = true;
+    pieces.watch(request);
+    pieces.write(txn);
+    pieces.write(put("z", ""));
+    EXPECT_EQ(pieces.drain(), "2:a 2:b +2:c 3:z |");
+}
+
+TEST(WatchHub, ProgressGoesToThoseThatAreUpToDateAndGotNothing) {
+    Watching w;
+    WatchRequest request = on("a");
+    request.progress_notify = true;
+    w.watch(request);
+    w.watch(on("a"));
+    w.write(put("b", ""));
+    w.hub.progress_round();
+    EXPECT_EQ(w.drain(), "progress:2|");
+    w.write(put("a", ""));
+    EXPECT_EQ(w.drain(), "3:a |3:a |");
+    w.hub.progress_round();
+    EXPECT_EQ(w.drain(), "") << "it got an event in this round";
+    w.hub.progress_round();
+    EXPECT_EQ(w.drain(), "progress:3|");
+}
+
+TEST(WatchHub, ProgressIsNeverAheadOfEvents) {
+    Watching w;
+    const WatchId id = w.watch(on("a"));
+    w.hub.request_progress(id);
+    w.write(put("a", ""));
+    EXPECT_EQ(w.drain(), "2:a |progress:2|");
+}
+
+TEST(WatchHub, IsBoundedAndForgetsWhoLeft) {
+    Watching w({.watchers_max = 1, .batch_bytes = 50, .scan_max = 100});
+    const WatchId id = w.watch(on("a"));
+    EXPECT_FALSE(w.hub.add(*w.store, on("b")).has_value());
+    w.write(put("a", ""));
+    w.hub.remove(id);
+    EXPECT_EQ(w.drain(), "");
+    EXPECT_TRUE(w.hub.add(*w.store, on("b")).has_value());
+}
+
+TEST(WatchHub, OneThatIsFarBehindDoesNotHoldUpTheOthers) {
+    Watching w({.watchers_max = 9, .batch_bytes = 1000, .scan_max = 2});
+    for (int i = 0; i < 9; ++i)
+        w.write(put("x", ""));
+    w.write(put("a", ""));  // 11
+    const WatchId behind = w.watch(on("a", {}, 2));
+    w.watch(on("x", {}, 10));
+    EXPECT_EQ(w.hub.poll(*w.store, *w.hub.next_ready()).kind, Kind::kNothing) << behind.value;
+    EXPECT_EQ(w.drain(), "10:x |11:a |");
+}
+
+}  // namespace
+}  // namespace outrider::store::test
