@@ -126,6 +126,12 @@ Result<HostPort> parse_host_port(std::string_view text) {
     return parse_with_port(text, 1);
 }
 
+Result<HostPort> parse_host_port_or(std::string_view text, std::uint16_t port) {
+    const auto parts = split(text);
+    if (parts && !parts->has_port && valid_host(*parts)) return HostPort{parts->host, port};
+    return parse_host_port(text);
+}
+
 Result<HostPort> parse_listen(std::string_view text) {
     if ((text.starts_with(':') && !text.starts_with("::")) || text.starts_with("*:")) {
         return Error{in_quotes(text) + " lacks the address to listen on (0.0.0.0" +

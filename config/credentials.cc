@@ -8,6 +8,7 @@
 #include "config/diagnostics.h"
 #include "config/document.h"
 #include "config/load.h"
+#include "config/redis_url.h"
 
 namespace outrider::config {
 namespace {
@@ -25,15 +26,26 @@ bool is_literal(const Value& value) {
             std::all_of(value.elements.begin(), value.elements.end(), is_literal));
 }
 
-// Where the values of credentials begin: of every such key below a "headers", the only tables whose keys are free. False
-// when one is no literal.
-bool find_values(const Value& value, bool in_headers, std::vector<Position>& out) {
+struct Hidden {
+    Position at;        // where the value begins
+    std::string shown;  // in its place
+    friend bool operator<(const Hidden& a, const Hidden& b) { return a.at < b.at; }
+};
+
+// The values to hide: of every key that carries credentials below a "headers", the only tables whose keys are free; and the
+// password in every "url" elsewhere, whatever it is of. False when one is no literal.
+bool find_values(const Value& value, bool in_headers, std::vector<Hidden>& out) {
     const auto all = [&](const Value& element) { return find_values(element, in_headers, out); };
     if (!std::all_of(value.elements.begin(), value.elements.end(), all)) return false;
     for (const Member& member : value.members) {
         if (in_headers && carries_credentials(member.key)) {
             if (!is_literal(member.value)) return false;
-            out.push_back(member.value.at);
+            out.push_back({member.value.at, std::string(kHidden)});
+        } else if (!in_headers && member.key == "url") {
+            if (member.value.kind != Value::Kind::kString) return false;
+            if (auto shown = hide_password(member.value.string)) {
+                out.push_back({member.value.at, std::move(*shown)});
+            }
         } else if (!find_values(member.value, in_headers || member.key == "headers", out)) {
             return false;
         }
@@ -73,6 +85,23 @@ class CommentFilter {
             open_ = true;
             return "# " + std::string(kHidden);
         }
+        // A URL with something before an '@' in it, or that may go on below.
+        const std::size_t scheme = comment.find("://");
+        if (scheme != std::string_view::npos) {
+            const std::string_view rest = comment.substr(scheme + 3);
+            const bool more = !trim_ows(rest).empty() && goes_on(rest);
+            if (more || rest.find('@') != std::string_view::npos) {
+                std::string out = words_shown(comment.substr(0, scheme + 3));
+                const bool whole = out.size() == scheme + 3;
+                open_ |= more;
+                return whole ? out + std::string(kHidden) : out;
+            }
+        }
+        return words_shown(comment);
+    }
+
+  private:
+    std::string words_shown(std::string_view comment) {
         bool signs = true;  // there may be one behind `at`
         for (std::size_t at = 0; at < comment.size();) {
             if (!word_character(comment[at])) {
@@ -101,7 +130,6 @@ class CommentFilter {
         return std::string(comment);
     }
 
-  private:
     // The value goes on in the comment below: it has not begun, or a bracket or a long string is open.
     static bool goes_on(std::string_view value) {
         if (trim_ows(value).empty()) return true;
@@ -115,7 +143,7 @@ class CommentFilter {
 
 class SourceFilter {
   public:
-    SourceFilter(std::string_view text, std::vector<Position> values)
+    SourceFilter(std::string_view text, std::vector<Hidden> values)
         : text_(text), values_(std::move(values)) {
         std::sort(values_.begin(), values_.end());
     }
@@ -128,10 +156,9 @@ class SourceFilter {
         }
         while (pos_ < text_.size()) {
             const char c = text_[pos_];
-            if (next_ < values_.size() && values_[next_] == at_) {
+            if (next_ < values_.size() && values_[next_].at == at_) {
                 if (c != '"' && c != '\'' && c != '[') return false;
-                ++next_;
-                out.append("\"").append(kHidden).append("\"");
+                out.append("\"").append(values_[next_++].shown).append("\"");
                 skip_to(c == '[' ? end_of_array(text_, pos_) : end_of_string(text_, pos_));
                 only_comment_ = false;
             } else if (c == '"' || c == '\'') {
@@ -172,7 +199,7 @@ class SourceFilter {
     }
 
     std::string_view text_;
-    std::vector<Position> values_;
+    std::vector<Hidden> values_;
     std::size_t next_ = 0;
     std::size_t pos_ = 0;
     Position at_{1, 1};
@@ -205,7 +232,7 @@ std::string hide_secrets(std::string_view source) {
         "# This file cannot be shown with its credentials hidden; see /config.\n";
     Diagnostics diagnostics("");
     const Value document = parse_document(source, diagnostics);
-    std::vector<Position> values;
+    std::vector<Hidden> values;
     std::string out;
     const bool sure = !diagnostics.has_errors() && find_values(document, false, values) &&
                       SourceFilter(source, std::move(values)).run(out);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "base/bytes.h"
+
 namespace outrider::config {
 namespace {
 
@@ -26,6 +28,17 @@ std::string escape_controls(std::string_view text) {
 }
 
 }  // namespace
+
+std::string key_text(std::string_view key) {
+    const bool bare = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
+        return (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || ascii_digit(c) || c == '_' || c == '-';
+    });
+    return bare ? std::string(key) : "\"" + printable(key) + "\"";
+}
+
+std::string indexed(std::string_view path, std::size_t index) {
+    return std::string(path) + "[" + std::to_string(index + 1) + "]";
+}
 
 std::string printable(std::string_view text) {
     if (text.size() <= kQuotedMax) return escape_controls(text);

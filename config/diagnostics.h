@@ -54,6 +54,11 @@ class Diagnostics {
     bool overflowed_ = false;
 };
 
+// How a key is written in a dotted path: bare where TOML allows it, else in quotes.
+std::string key_text(std::string_view key);
+// "route[2]" of the entry with index 1.
+std::string indexed(std::string_view path, std::size_t index);
+
 // The text on one printable line, cut to a readable length, for use inside a reason.
 std::string printable(std::string_view text);
 // The same in single quotes.

@@ -65,6 +65,7 @@ Settings read_settings(const Value& document, Diagnostics& diagnostics, const En
     read_listeners(root, settings.listeners);
     read_routes(root, settings.routes);
     read_clusters(root, settings.clusters);
+    read_stores(root, settings.stores);
     root.finish();
     if (settings.node.name.empty()) settings.node.name = usable_host_name(host_name);
     return settings;

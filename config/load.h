@@ -50,7 +50,7 @@ LoadResult parse(std::string_view text, const std::string& file_name, const EnvL
 LoadResult load_file(const std::string& path);
 
 // kHide writes "***" for the values of header rules and header matches that carry credentials
-// (credentials.h).
+// (credentials.h), and for the password in a Redis URL.
 enum class Secrets : std::uint8_t { kHide, kShow };
 
 // The settings as TOML again, every default spelled out; what /config shows. With kShow parse()

@@ -23,12 +23,6 @@ constexpr double kRateMin = 0.001;
 constexpr double kRateMax = 1'000'000;
 constexpr std::uint32_t kCountMax = 1'000'000;
 
-// What only makes sense on the way to an upstream.
-void require_cluster(TableReader& route, TableReader& table, std::string_view does) {
-    if (route.has("cluster") || route.has("clusters")) return;
-    table.error_here(std::string(does) + "; this route has no cluster");
-}
-
 void read_conditions(TableReader& retry, RetryOn& out) {
     std::vector<std::string> conditions;
     if (!retry.list("on", conditions, parse_retry_condition, {1, kRetryOnMax})) return;
@@ -181,12 +175,18 @@ void read_fault(TableReader& route, std::optional<FaultSettings>& out) {
 
 }  // namespace
 
+void require_cluster(TableReader& route, TableReader& table, std::string_view does) {
+    if (route.has("cluster") || route.has("clusters")) return;
+    table.error_here(std::string(does) + "; this route has no cluster");
+}
+
 void read_route_policies(TableReader& route, Duration timeout, RouteSettings& out) {
     read_retry(route, timeout, out.retry);
     read_hedge(route, timeout, out.retry, out.hedge);
     read_rate_limit(route, out.rate_limit);
     read_concurrency(route, out.concurrency);
     read_fault(route, out.fault);
+    read_idempotency(route, out.idempotency);
 }
 
 }  // namespace outrider::config

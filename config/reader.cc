@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/bytes.h"
 #include "base/check.h"
 #include "config/environment.h"
 #include "config/suggest.h"
@@ -10,17 +9,6 @@
 
 namespace outrider::config {
 namespace {
-
-std::string key_text(std::string_view key) {
-    const bool bare = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
-        return (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || ascii_digit(c) || c == '_' || c == '-';
-    });
-    return bare ? std::string(key) : "\"" + printable(key) + "\"";
-}
-
-std::string indexed(const std::string& path, std::size_t index) {
-    return path + "[" + std::to_string(index + 1) + "]";
-}
 
 // What a person most likely meant by the wrong type.
 std::string type_hint(std::string_view wanted, const Value& found) {
@@ -61,6 +49,11 @@ const Member* TableReader::find(std::string_view key) {
 
 bool TableReader::has(std::string_view key) {
     return find(key) != nullptr;
+}
+
+bool TableReader::holds(std::string_view key, Value::Kind kind) {
+    const Member* member = find(key);
+    return member != nullptr && member->value.kind == kind;
 }
 
 bool TableReader::require_key(std::string_view key, std::string_view example) {

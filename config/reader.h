@@ -46,6 +46,7 @@ class TableReader {
     TableReader(ReadContext& context, const Value& table, std::string path);
 
     bool has(std::string_view key);
+    bool holds(std::string_view key, Value::Kind kind);  // with a value of that kind; reports nothing
     // Reports a missing key at the table's header.
     bool require_key(std::string_view key, std::string_view example);
 

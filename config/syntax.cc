@@ -17,6 +17,8 @@ constexpr std::size_t kNameMax = 64;
 constexpr std::size_t kNodeNameMax = 253;
 constexpr std::size_t kHeaderNameMax = 256;
 constexpr std::size_t kPathMax = 8192;
+constexpr std::size_t kDirectoryMax = 3072;  // of PATH_MAX (4096); the rest is for the names of files in it
+constexpr std::size_t kScopeNameMax = 256;
 constexpr double kPercentileMin = 50;
 constexpr double kPercentileMax = 99.9;
 constexpr Duration kHedgeAfterMin = 1ms;
@@ -53,6 +55,10 @@ const std::vector<std::string>& methods() {
         "PROPFIND", "PROPPATCH", "PURGE",      "REBIND",     "REPORT", "SEARCH",  "SUBSCRIBE",
         "UNBIND",   "UNLINK",    "UNLOCK",     "UNSUBSCRIBE"};
     return kMethods;
+}
+
+bool is_query_name(std::string_view name) {
+    return !name.empty() && !has_control(name) && name.find_first_of(" &=#") == std::string_view::npos;
 }
 
 // RFC 9110 section 7.6.1 and RFC 9112 section 6: these describe the connection or the framing,
@@ -99,14 +105,17 @@ Result<std::string> parse_header_name(std::string_view text) {
     return std::string(text);
 }
 
+bool is_framing_field(std::string_view name) {
+    return std::find(kFramingFields.begin(), kFramingFields.end(), to_lower(name)) != kFramingFields.end();
+}
+
 Result<std::string> parse_rule_header(std::string_view text) {
     Result<std::string> name = parse_header_name(text);
     if (!name) return name;
-    const std::string lower = to_lower(text);
-    if (lower == "host") {
+    if (iequals(text, "host")) {
         return Error{"Host cannot be changed by header rules; use rewrite = { host = \"...\" }"};
     }
-    if (std::find(kFramingFields.begin(), kFramingFields.end(), lower) != kFramingFields.end()) {
+    if (is_framing_field(text)) {
         return Error{*name +
                      " frames messages or belongs to one connection; outrider writes it "
                      "itself, rules cannot touch it"};
@@ -142,6 +151,16 @@ Result<std::string> parse_file_path(std::string_view text) {
     return std::string(text);
 }
 
+Result<std::string> parse_directory(std::string_view text) {
+    if (text.find('/') == std::string_view::npos || has_control(text) || text.size() > kDirectoryMax) {
+        return Error{in_quotes(text) +
+                     " is not the path of a directory (with a '/' in it: \"./keys\", \"/var/lib/keys\")"};
+    }
+    while (text.size() > 1 && text.back() == '/')
+        text.remove_suffix(1);
+    return std::string(text);
+}
+
 Result<HashKey> parse_hash_key(std::string_view text) {
     using Kind = HashKey::Kind;
     if (text == "path") return HashKey{Kind::kPath, ""};
@@ -152,10 +171,7 @@ Result<HashKey> parse_hash_key(std::string_view text) {
         colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
     if (kind == "header" && is_token(name)) return HashKey{Kind::kHeader, std::string(name)};
     if (kind == "cookie" && is_token(name)) return HashKey{Kind::kCookie, std::string(name)};
-    if (kind == "query" && !name.empty() && !has_control(name) &&
-        name.find_first_of(" &=#") == std::string_view::npos) {
-        return HashKey{Kind::kQuery, std::string(name)};
-    }
+    if (kind == "query" && is_query_name(name)) return HashKey{Kind::kQuery, std::string(name)};
     return Error{in_quotes(text) +
                  " is not a hash key (header:NAME, query:NAME, cookie:NAME, path or source)"};
 }
@@ -292,6 +308,27 @@ std::string to_string(const RateKey& key) {
             break;
     }
     return "";
+}
+
+Result<ScopeEntry> parse_scope_entry(std::string_view text) {
+    const std::size_t colon = text.find(':');
+    const std::string_view kind = text.substr(0, colon);
+    const std::string_view name =
+        colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
+    if (text == "source") return ScopeEntry{ScopeKind::kSource, "", "source"};
+    if (name.size() <= kScopeNameMax) {
+        if (kind == "header" && is_framing_field(name)) {
+            return Error{std::string(name) +
+                         " says nothing about who the caller is: it belongs to one connection"};
+        }
+        if (kind == "header" && is_token(name)) {
+            return ScopeEntry{ScopeKind::kHeader, std::string(name), std::string(text)};
+        }
+        if (kind == "query" && is_query_name(name)) {
+            return ScopeEntry{ScopeKind::kQuery, std::string(name), std::string(text)};
+        }
+    }
+    return Error{in_quotes(text) + " does not say who the caller is (header:NAME, query:NAME or source)"};
 }
 
 std::string number_text(double value) {

@@ -21,6 +21,8 @@ bool is_token(std::string_view text);
 Result<std::string> parse_header_value(std::string_view text);
 // A name that header rules may touch: a token that is no framing or hop-by-hop field, nor Host.
 Result<std::string> parse_rule_header(std::string_view text);
+// Whether it describes the connection or the framing, which outrider writes itself; any letter case.
+bool is_framing_field(std::string_view name);
 // A name that a match may ask for.
 Result<std::string> parse_header_name(std::string_view text);
 
@@ -32,6 +34,8 @@ Result<std::string> parse_host(std::string_view text);
 bool is_ip_literal(std::string_view host);  // without brackets
 // "host:port", port 1 to 65535.
 Result<HostPort> parse_host_port(std::string_view text);
+// The same, and without a port this one.
+Result<HostPort> parse_host_port_or(std::string_view text, std::uint16_t port);
 // What can be listened on: a literal address or "localhost", port 0 to 65535.
 Result<HostPort> parse_listen(std::string_view text);
 // What a Host header may carry: host or host:port, IPv6 in brackets. Kept as written.
@@ -43,6 +47,7 @@ Result<std::string> parse_host_pattern(std::string_view text);
 Result<std::string> parse_path(std::string_view text);
 // A place in the file system.
 Result<std::string> parse_file_path(std::string_view text);
+Result<std::string> parse_directory(std::string_view text);  // kept without '/' at its end
 
 Result<HashKey> parse_hash_key(std::string_view text);
 std::string to_string(const HashKey& key);
@@ -61,6 +66,9 @@ std::string hedge_after(const HedgeSettings& hedge);
 
 Result<RateKey> parse_rate_key(std::string_view text);
 std::string to_string(const RateKey& key);  // "" for none
+
+// An element of idempotency.scope: header:NAME, query:NAME or source.
+Result<ScopeEntry> parse_scope_entry(std::string_view text);
 
 // The shortest text that reads back as the same number; without an exponent where a person would write none.
 std::string number_text(double value);

@@ -18,10 +18,6 @@ namespace {
 constexpr std::size_t kHiddenWorkMax = 100'000'000;  // comparisons; a part of a second
 constexpr std::size_t kSuggestedMax = 20;            // names for which a near one is looked for
 
-std::string entry(std::string_view kind, std::size_t index) {
-    return std::string(kind) + "[" + std::to_string(index + 1) + "]";
-}
-
 class Checks {
   public:
     Checks(const Settings& settings, Diagnostics& diagnostics)
@@ -30,6 +26,8 @@ class Checks {
     void errors() {
         listeners_ = unique_names("listener", settings_.listeners);
         clusters_ = unique_names("cluster", settings_.clusters);
+        for (const StoreSettings& store : settings_.stores)
+            stores_.push_back(store.name);
         unique_names("route", settings_.routes);
         references();
         addresses();
@@ -65,9 +63,9 @@ class Checks {
             if (name.empty()) continue;
             const auto [it, inserted] = first.emplace(name, i);
             if (!inserted) {
-                error(entry(kind, i) + ".name", "there is already a " + std::string(kind) + " named " +
-                                                    in_quotes(name) + " (" +
-                                                    line_of(entry(kind, it->second)) + ")");
+                error(indexed(kind, i) + ".name", "there is already a " + std::string(kind) + " named " +
+                                                      in_quotes(name) + " (" +
+                                                      line_of(indexed(kind, it->second)) + ")");
             }
         }
         std::vector<std::string> names;
@@ -90,15 +88,18 @@ class Checks {
     void references() {
         for (std::size_t i = 0; i < settings_.routes.size(); ++i) {
             const RouteSettings& route = settings_.routes[i];
-            const std::string path = entry("route", i);
+            const std::string path = indexed("route", i);
             refer(path + ".listener", "listener", route.listener, listeners_);
             const bool single = diagnostics_.located(path + ".cluster");
             for (std::size_t k = 0; k < route.clusters.size(); ++k) {
-                const std::string key = single ? path + ".cluster" : entry(path + ".clusters", k) + ".name";
+                const std::string key = single ? path + ".cluster" : indexed(path + ".clusters", k) + ".name";
                 refer(key, "cluster", route.clusters[k].name, clusters_);
             }
             if (route.mirror) {
                 refer(path + ".mirror.cluster", "cluster", route.mirror->cluster, clusters_);
+            }
+            if (route.idempotency) {
+                refer(path + ".idempotency.store", "store", route.idempotency->store, stores_);
             }
         }
     }
@@ -135,7 +136,7 @@ class Checks {
         }
         for (std::size_t i = 0; i < settings_.listeners.size(); ++i) {
             if (settings_.listeners[i].listen.host.empty()) continue;
-            all.emplace_back(entry("listener", i) + ".listen", settings_.listeners[i].listen);
+            all.emplace_back(indexed("listener", i) + ".listen", settings_.listeners[i].listen);
         }
         // Report at the one that stands later in the file; a default (admin.listen) stands nowhere.
         for (std::size_t i = 0; i < all.size(); ++i) {
@@ -167,12 +168,12 @@ class Checks {
         }
         for (std::size_t i = 0; i < settings_.listeners.size(); ++i) {
             if (used_listeners.count(settings_.listeners[i].name) > 0) continue;
-            warning(entry("listener", i), "listener " + in_quotes(settings_.listeners[i].name) +
-                                              " has no route: every request gets 404");
+            warning(indexed("listener", i), "listener " + in_quotes(settings_.listeners[i].name) +
+                                                " has no route: every request gets 404");
         }
         for (std::size_t i = 0; i < settings_.clusters.size(); ++i) {
             if (used_clusters.count(settings_.clusters[i].name) > 0) continue;
-            warning(entry("cluster", i),
+            warning(indexed("cluster", i),
                     "cluster " + in_quotes(settings_.clusters[i].name) + " is used by no route");
         }
     }
@@ -187,12 +188,12 @@ class Checks {
                              std::to_string(workers) + " in all");
         };
         for (std::size_t i = 0; i < settings_.clusters.size(); ++i) {
-            check(entry("cluster", i) + ".limits.max_connections",
+            check(indexed("cluster", i) + ".limits.max_connections",
                   settings_.clusters[i].limits.max_connections);
         }
         for (std::size_t i = 0; i < settings_.routes.size(); ++i) {
             const auto& concurrency = settings_.routes[i].concurrency;
-            if (concurrency) check(entry("route", i) + ".concurrency.max", concurrency->max);
+            if (concurrency) check(indexed("route", i) + ".concurrency.max", concurrency->max);
         }
     }
 
@@ -206,7 +207,7 @@ class Checks {
                 if (route.timeout == 0s || route.timeout >= cluster.limits.hold ||
                     std::none_of(route.clusters.begin(), route.clusters.end(), uses))
                     continue;
-                warning(entry("cluster", i) + ".limits.hold",
+                warning(indexed("cluster", i) + ".limits.hold",
                         "route " + in_quotes(route.name) + " ends before, after " +
                             outrider::to_string(route.timeout) + " (timeout): 504 instead of 503");
                 break;
@@ -224,15 +225,15 @@ class Checks {
             for (const std::size_t k : earlier) {
                 const RouteSettings& before = settings_.routes[k];
                 if (work > kHiddenWorkMax) {
-                    warning(entry("route", i),
+                    warning(indexed("route", i),
                             "whether this route and those below it are ever taken was not looked at: "
                             "there are too many");
                     return;
                 }
                 if (!hides(before.match, route.match, work)) continue;
-                warning(entry("route", i), "route " + in_quotes(route.name) + " is never taken: route " +
-                                               in_quotes(before.name) + " (" + line_of(entry("route", k)) +
-                                               ") takes all its requests");
+                warning(indexed("route", i), "route " + in_quotes(route.name) + " is never taken: route " +
+                                                 in_quotes(before.name) + " (" +
+                                                 line_of(indexed("route", k)) + ") takes all its requests");
                 break;
             }
             earlier.push_back(i);
@@ -243,6 +244,7 @@ class Checks {
     Diagnostics& diagnostics_;
     std::vector<std::string> listeners_;
     std::vector<std::string> clusters_;
+    std::vector<std::string> stores_;
     std::size_t suggested_ = 0;
 };
 
@@ -251,8 +253,11 @@ class Checks {
 void validate(const Settings& settings, Diagnostics& diagnostics) {
     Checks checks(settings, diagnostics);
     checks.errors();
+    check_stores(settings, diagnostics);
     // A wrong value keeps its default, about which no warning would be true.
-    if (!diagnostics.has_errors()) checks.warnings();
+    if (diagnostics.has_errors()) return;
+    checks.warnings();
+    warn_of_stores(settings, diagnostics);
 }
 
 }  // namespace outrider::config

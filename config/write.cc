@@ -5,8 +5,10 @@
 #include "base/bytes.h"
 #include "base/units.h"
 #include "config/credentials.h"
+#include "config/diagnostics.h"
 #include "config/environment.h"
 #include "config/load.h"
+#include "config/redis_url.h"
 #include "config/sections.h"
 #include "config/syntax.h"
 
@@ -99,6 +101,9 @@ class Writer {
     std::string header_value(std::string_view name, const std::string& value) const {
         return literal(secrets_ == Secrets::kHide && carries_credentials(name) ? std::string_view("***")
                                                                                : std::string_view(value));
+    }
+    std::string url(const RedisUrl& value) const {
+        return literal(std::string_view(config::to_string(value, secrets_)));
     }
     std::string take() { return std::move(out_); }
 
@@ -250,6 +255,28 @@ void write_rate_limit(const RateLimitSettings& s, Writer& w) {
     w.line("max_keys", literal(s.max_keys));
 }
 
+void write_idempotency(const IdempotencySettings& s, Writer& w) {
+    std::vector<std::string> scope;
+    for (const ScopeEntry& entry : s.scope)
+        scope.push_back(entry.as_set);
+    w.section("[route.idempotency]");
+    w.line("header", literal(s.header));
+    w.line("syntax", word(kKeySyntaxes, s.syntax));
+    w.line("require", literal(s.require));
+    w.line("methods", literal_list(s.methods));
+    w.line("scope", literal_list(scope));
+    w.line("window", literal(s.window));
+    w.line("store", literal(s.store));
+    w.line("in_flight", word(kInFlights, s.in_flight));
+    w.line("wait_timeout", literal(s.wait_timeout));
+    w.line("max_request", literal(s.max_request));
+    w.line("max_response", literal(s.max_response));
+    w.line("on_store_error", word(kOnStoreErrors, s.on_store_error));
+    w.line("on_unknown", word(kOnUnknowns, s.on_unknown));
+    w.line("record", word(kRecords, s.record));
+    w.line("policy_url", literal(s.policy_url));
+}
+
 void write_route_policies(const RouteSettings& s, Writer& w) {
     if (s.retry) write_retry(*s.retry, s.hedge.has_value(), w);
     if (s.hedge) write_hedge(*s.hedge, w);
@@ -265,6 +292,7 @@ void write_route_policies(const RouteSettings& s, Writer& w) {
         w.line("delay", literal(s.fault->delay));
         if (s.fault->abort > 0) w.line("abort", literal(s.fault->abort));
     }
+    if (s.idempotency) write_idempotency(*s.idempotency, w);
 }
 
 // The plain keys first: TOML gives those that follow a sub-table's header to the sub-table.
@@ -337,6 +365,25 @@ void write_cluster(const ClusterSettings& s, Writer& w) {
     write_cluster_policies(s, w);
 }
 
+// Only the keys of its kind: others are errors.
+void write_store(const StoreSettings& s, Writer& w) {
+    w.section("[store." + key_text(s.name) + "]");
+    w.line("kind", word(kStoreKinds, s.kind));
+    if (s.kind == StoreKind::kRedis) {
+        w.line("url", w.url(s.url));
+        w.line("operation_timeout", literal(s.operation_timeout));
+        w.line("connect_timeout", literal(s.connect_timeout));
+        w.line("prefix", literal(s.prefix));
+    }
+    if (s.kind == StoreKind::kLog) {
+        w.line("path", literal(s.path));
+        w.line("sync", word(kSyncModes, s.sync));
+        w.line("segment_bytes", literal(s.segment_bytes));
+    }
+    if (s.kind != StoreKind::kRedis) w.line("max_memory", literal(s.max_memory));
+    w.line("max_waiting", literal(s.max_waiting));
+}
+
 }  // namespace
 
 std::string to_toml(const Settings& settings, Secrets secrets) {
@@ -348,6 +395,8 @@ std::string to_toml(const Settings& settings, Secrets secrets) {
         write_route(route, writer);
     for (const ClusterSettings& cluster : settings.clusters)
         write_cluster(cluster, writer);
+    for (const StoreSettings& store : settings.stores)
+        write_store(store, writer);
     return writer.take();
 }
 

@@ -146,14 +146,13 @@ endpoints = ["app:80"]
 }
 
 TEST(ConfigLoad, KeysOfPartsThatDoNotExistYetAreUnknown) {
-    const char* const files[] = {"[route.collapse]\nvary = []", "[route.idempotency]",
-                                 "leader_guard = \"x\""};
+    const char* const files[] = {"[route.collapse]\nvary = []", "leader_guard = \"x\""};
     for (const char* lines : files) {
         const LoadResult result = parse_text(file_with_route("cluster = \"app\"\n" + std::string(lines)));
         ASSERT_THAT(result.diagnostics, SizeIs(1)) << lines;
         EXPECT_EQ(result.diagnostics[0].reason, "unknown key") << lines;
     }
-    const char* const sections[] = {"[gossip]", "[store.local]", "[control]", "[leadership.x]"};
+    const char* const sections[] = {"[gossip]", "[control]", "[leadership.x]"};
     for (const char* section : sections) {
         const LoadResult result = parse_text(smallest_file() + section + "\nx = 1\n");
         EXPECT_THAT(lines_of(result), ElementsAre(HasSubstr("unknown key"))) << section;
