@@ -39,7 +39,7 @@ void refuse_foreign(TableReader& table, StoreKind kind) {
             if (table.has(key)) table.error(key, "only for kind = " + std::string(kinds));
         }
     };
-    if (kind == StoreKind::kRedis) refuse("\"memory\" or \"log\"", {"max_memory", "max_waiting"});
+    if (kind == StoreKind::kRedis) refuse("\"memory\" or \"log\"", {"max_memory"});
     if (kind != StoreKind::kLog) refuse("\"log\"", {"path", "sync", "segment_bytes"});
     if (kind != StoreKind::kRedis) {
         refuse("\"redis\"", {"url", "operation_timeout", "connect_timeout", "prefix"});

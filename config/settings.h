@@ -353,8 +353,7 @@ struct RedisUrl {
 struct StoreSettings {
     std::string name;
     StoreKind kind = StoreKind::kMemory;
-    // memory and log
-    Bytes max_memory{256 << 20};        // of keys and answers; 1MiB to 1TiB
+    Bytes max_memory{256 << 20};        // memory and log: of keys and answers; 1MiB to 1TiB
     std::uint32_t max_waiting = 10000;  // duplicates parked at once, whole process; 0 to 1,000,000
     // log
     std::string path;  // a directory; required

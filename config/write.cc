@@ -374,14 +374,13 @@ void write_store(const StoreSettings& s, Writer& w) {
         w.line("operation_timeout", literal(s.operation_timeout));
         w.line("connect_timeout", literal(s.connect_timeout));
         w.line("prefix", literal(s.prefix));
-        return;
     }
     if (s.kind == StoreKind::kLog) {
         w.line("path", literal(s.path));
         w.line("sync", word(kSyncModes, s.sync));
         w.line("segment_bytes", literal(s.segment_bytes));
     }
-    w.line("max_memory", literal(s.max_memory));
+    if (s.kind != StoreKind::kRedis) w.line("max_memory", literal(s.max_memory));
     w.line("max_waiting", literal(s.max_waiting));
 }
 

@@ -58,7 +58,8 @@ TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {
     ASSERT_TRUE(result.settings);
     const std::string all = to_toml(*result.settings);
     for (const char* section : {"route.retry", "route.hedge", "route.rate_limit", "route.concurrency",
-                                "route.fault", "cluster.health", "cluster.outlier", "cluster.limits"}) {
+                                "route.fault", "route.idempotency", "cluster.health", "cluster.outlier",
+                                "cluster.limits", "store.local", "store.shared", "store.scratch"}) {
         EXPECT_THAT(all, HasSubstr("[" + std::string(section) + "]"));
     }
     std::istringstream lines(all);

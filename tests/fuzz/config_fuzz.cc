@@ -1,5 +1,5 @@
 // Any bytes as a configuration file: never a crash, and either settings or a reason. What parses is
-// written as TOML and must read back as the same settings.
+// written as TOML and must read back as the same settings. The file is shown without secrets, whatever it is.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -20,6 +20,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         require(!d.reason.empty(), "a diagnostic has a reason");
         require(config::to_string(d).find('\n') == std::string::npos, "a diagnostic is one line");
     }
+    require(text.empty() || !config::hide_secrets(text).empty(),
+            "a file is shown, or a sentence in its place");
     if (!result.settings) {
         require(!result.diagnostics.empty(), "a refused file has a reason");
         return 0;
@@ -28,5 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const config::LoadResult again = config::parse(written, "written.toml", env, "host");
     require(again.settings.has_value(), "written settings parse");
     require(*again.settings == *result.settings, "written settings read back the same");
+    require(config::parse(config::to_toml(*result.settings), "shown.toml", env, "host").settings.has_value(),
+            "so do those with their secrets hidden");
     return 0;
 }
