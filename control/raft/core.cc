@@ -109,8 +109,9 @@ bool Core::admit(const Message& message) {
     if (of_leader) send(message.from, StaleTerm{});
     if (vote != nullptr)
         send(message.from, VoteResponse{.pre = false, .granted = false, .asked = message.term});
-    // A read index stays true in later terms.
-    return std::holds_alternative<ReadResponse>(message.body);
+    // A read index stays true in later terms, and a node that lags behind in terms may say yes to a pre-vote.
+    const auto* answer = std::get_if<VoteResponse>(&message.body);
+    return std::holds_alternative<ReadResponse>(message.body) || (answer != nullptr && answer->pre);
 }
 
 void Core::become_follower(Term term, NodeId leader) {
@@ -143,7 +144,7 @@ void Core::append(Entry entry) {
     effects_.append.push_back(entry);
     const bool changes = entry.type == EntryType::kConfiguration;
     log_.append(std::move(entry));
-    if (changes) follow_configuration();
+    if (changes) follow_configuration(log_.last_index());  // a new peer is sent this very entry
 }
 
 void Core::advance_commit(LogIndex commit) {
@@ -171,7 +172,7 @@ void Core::on(const Persisted& persisted) {
     if (role_ == Role::kLeader) {
         count_commits();
     } else if (answer_owed_) {
-        answer_append();
+        answer_append(true);
     }
 }
 

@@ -126,7 +126,7 @@ class Core {
     void on_body(const Message& message, AppendRequest& request);
     bool well_formed(const Message& message, const AppendRequest& request) const;
     void take_entries(AppendRequest& request, std::size_t skip);
-    void answer_append();
+    void answer_append(bool partly_too);
     void on_body(const Message& message, const Heartbeat& heartbeat);
     void on_body(const Message& message, const SnapshotChunk& chunk);
     void install(const SnapshotMeta& meta);
@@ -135,7 +135,7 @@ class Core {
 
     // leader.cc
     void lead(const Tick&);
-    void follow_configuration();
+    void follow_configuration(LogIndex next_of_new_peers);
     Progress* peer(NodeId id);
     Entry next_entry(EntryType type) const;
     void append_own(Entry entry);

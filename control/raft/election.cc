@@ -94,7 +94,7 @@ void Core::become_leader() {
     for (LogIndex index = commit_ + 1; index <= log_.last_index(); index = index + 1) {
         uncommitted_bytes_ += log_.at(index).bytes();
     }
-    follow_configuration();
+    follow_configuration(log_.last_index() + 1);
     term_start_ = log_.last_index() + 1;
     append_own(next_entry(EntryType::kNoop));
     heartbeat_due_ = now_ + options_.heartbeat;

@@ -54,8 +54,7 @@ void Core::on_body(const Message& message, AppendRequest& request) {
     const LogIndex last = prev + (request.entries.size() - skip);
     agreed_ = std::max({agreed_, last, commit_});
     advance_commit(std::min(request.commit, last));
-    answer_owed_ = true;
-    answer_append();
+    answer_append(false);
 }
 
 // Those behind `skip`; what the log has already is left alone, since an append may be old (3.5).
@@ -79,7 +78,7 @@ void Core::take_entries(AppendRequest& request, std::size_t skip) {
         log_.truncate_after(after);
         effects_.truncate_after = after;
         agreed_ = std::min(agreed_, after);
-        follow_configuration();
+        follow_configuration(log_.last_index());
     }
     for (; i < request.entries.size(); ++i) {
         append(std::move(request.entries[i]));
@@ -87,13 +86,12 @@ void Core::take_entries(AppendRequest& request, std::size_t skip) {
 }
 
 // Promises no more than what is durable; the rest when Persisted comes.
-void Core::answer_append() {
+void Core::answer_append(bool partly_too) {
     const LogIndex durable = bug(Bug::kAckBeforePersist) ? log_.last_index() : log_.durable_index();
     if (leader_ == kNoNode || leader_ == id_) return;
     const LogIndex index = std::min(agreed_, durable);
-    if (index < agreed_ && index < commit_) return;  // a snapshot that is not durable: nothing to say yet
     answer_owed_ = index < agreed_;
-    send(leader_, AppendResponse{.index = index});
+    if (!answer_owed_ || (partly_too && index >= commit_)) send(leader_, AppendResponse{.index = index});
 }
 
 void Core::on_body(const Message& message, const Heartbeat& heartbeat) {
@@ -113,8 +111,7 @@ void Core::on_body(const Message& message, const SnapshotChunk& chunk) {
         receiving_.reset();
         agreed_ = std::max(agreed_, std::max(index, commit_));
         advance_commit(index);
-        answer_owed_ = true;
-        answer_append();
+        answer_append(false);
         return;
     }
     if (chunk.offset == 0) receiving_ = Receiving{chunk.meta, 0};
@@ -143,7 +140,7 @@ void Core::install(const SnapshotMeta& meta) {
     applied_ = meta.index;
     agreed_ = meta.index;
     answer_owed_ = true;  // when it is durable
-    follow_configuration();
+    follow_configuration(log_.last_index());
 }
 
 void Core::on_body(const Message&, const ReadResponse& response) {

@@ -19,7 +19,7 @@ void Core::lead(const Tick&) {
 }
 
 // After the log's configuration may have changed.
-void Core::follow_configuration() {
+void Core::follow_configuration(LogIndex next_of_new_peers) {
     configuration_ = log_.configuration();
     if (role_ == Role::kLearner && voter()) {
         role_ = Role::kFollower;
@@ -35,7 +35,7 @@ void Core::follow_configuration() {
         if (known != nullptr) {
             peers.push_back(std::move(*known));
         } else {
-            peers.emplace_back(member.id, log_.last_index() + 1, now_);
+            peers.emplace_back(member.id, next_of_new_peers, now_);
         }
     }
     peers_ = std::move(peers);
