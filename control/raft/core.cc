@@ -26,7 +26,7 @@ Core::Core(Start start, Instant now)
     require(validate(options_).ok(), "options have been validated");
     require(hard_state_.term >= log_.last_term(), "no entry is of a term that the node has not seen");
     if (bug(Bug::kVoteAfterRestart)) leader_heard_ = now - 2 * options_.election_timeout;
-    role_ = voter() ? Role::kFollower : Role::kLearner;
+    role_ = may_campaign() ? Role::kFollower : Role::kLearner;
     reset_election_deadline();
 }
 
@@ -118,7 +118,7 @@ void Core::become_follower(Term term, NodeId leader) {
     require(term >= hard_state_.term, "terms never fall");
     const bool led = role_ == Role::kLeader;
     if (term > hard_state_.term) hard_state_ = {term, kNoNode};
-    role_ = voter() ? Role::kFollower : Role::kLearner;
+    role_ = may_campaign() ? Role::kFollower : Role::kLearner;
     leader_ = leader;
     granted_.clear();
     agreed_ = {};
@@ -128,6 +128,21 @@ void Core::become_follower(Term term, NodeId leader) {
     transfer_.reset();
     if (led) refuse_all_reads();
     reset_election_deadline();
+}
+
+// A voter; also one whose removal is not known to be committed: without its log there may be no majority (thesis 4.2.2,
+// figure 4.6). It does not count itself.
+bool Core::may_campaign() const {
+    return voter() || (log_.configuration_index() > commit_ && log_.previous_configuration()->voter(id_));
+}
+
+void Core::follow_role() {
+    if (role_ == Role::kLearner && may_campaign()) {
+        role_ = Role::kFollower;
+        reset_election_deadline();
+    } else if (role_ == Role::kFollower && !may_campaign()) {
+        role_ = Role::kLearner;
+    }
 }
 
 void Core::reset_election_deadline() {
@@ -156,6 +171,7 @@ void Core::advance_commit(LogIndex commit) {
         }
     }
     commit_ = commit;
+    follow_role();
 }
 
 std::size_t Core::majority() const {

@@ -106,6 +106,8 @@ class Core {
     void become_follower(Term term, NodeId leader);
     void reset_election_deadline();
     bool voter() const { return configuration().voter(id_); }
+    bool may_campaign() const;
+    void follow_role();
     const Configuration& configuration() const { return *configuration_; }
     void append(Entry entry);
     void advance_commit(LogIndex commit);

@@ -12,7 +12,7 @@ bool Core::hears_leader() const {
 }
 
 void Core::campaign(bool transfer) {
-    if (!voter()) return;
+    if (!may_campaign()) return;
     become_follower(hard_state_.term, kNoNode);  // ends whatever it was
     granted_.assign(1, id_);
     if (transfer) {

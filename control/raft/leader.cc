@@ -21,12 +21,7 @@ void Core::lead(const Tick&) {
 // After the log's configuration may have changed.
 void Core::follow_configuration(LogIndex next_of_new_peers) {
     configuration_ = log_.configuration();
-    if (role_ == Role::kLearner && voter()) {
-        role_ = Role::kFollower;
-        reset_election_deadline();
-    } else if (role_ == Role::kFollower && !voter()) {
-        role_ = Role::kLearner;
-    }
+    follow_role();
     if (role_ != Role::kLeader) return;
     std::vector<Progress> peers;
     for (const Member& member : configuration_->members) {

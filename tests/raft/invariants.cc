@@ -84,7 +84,11 @@ void Invariants::check_leader(const Core& core) {
     if (!first && at->second != core.id()) {
         broken(core, "leads term " + text(core.term().value) + " which " + text(at->second.value) + " leads");
     }
-    const LogIndex last = committed();
+    // A node that slept may take up a term that others have left behind: it owes nothing to later ones.
+    LogIndex last = committed();
+    while (last > LogIndex{} && committed_in_[last.value - 1] >= core.term()) {
+        last = last - 1;
+    }
     if (last > core.log().base_index() && core.log().term(last) != committed_[last.value - 1]) {
         broken(core, "leads without the committed entry " + text(last.value) + "/" +
                          text(committed_[last.value - 1].value));
@@ -116,6 +120,7 @@ void Invariants::check_commit(const Core& core, Known& known) {
         if (committed_.size() < index.value) {
             if (committed_.size() + 1 != index.value) broken(core, "commits behind a gap");
             committed_.resize(index.value);
+            committed_in_.resize(index.value, core.term());
             committed_[index.value - 1] = *term;
         } else if (committed_[index.value - 1] != *term) {
             broken(core, "commits " + text(index.value) + "/" + text(term->value) + " where " +

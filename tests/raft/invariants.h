@@ -5,7 +5,7 @@
 //   * Votes: one in a term by a node, and remembered over a restart; so is the term that a node has spoken in.
 //   * Terms rise; a pre-vote raises none.
 //   * Log matching: entries of one index and term are the same, and follow one of the same term.
-//   * Leader completeness: a new leader has every entry that any node has known to be committed.
+//   * Leader completeness: a new leader has every entry that was committed in an earlier term.
 //   * State machine safety: nodes agree on the committed entry at each index; they apply all of them in order.
 //   * A leader commits what a majority of the voters in force has on its disks.
 #pragma once
@@ -66,6 +66,7 @@ class Invariants {
     std::unordered_map<std::uint64_t, NodeId> leaders_;  // by term
     std::vector<std::vector<Seen>> entries_;             // by index
     std::vector<Term> committed_;                        // by index - 1
+    std::vector<Term> committed_in_;  // the committing leader's term, by index - 1; never falls
 };
 
 }  // namespace outrider::raft
