@@ -51,6 +51,7 @@ void Core::finish(const RoleChange& before, const Configuration* configuration_b
     if (writes) {
         effects_.write = write();
         log_.written(*effects_.write);
+        if (role_ == Role::kCandidate && effects_.hard_state) own_vote_write_ = effects_.write;
     }
     for (const LogIndex end = std::min(commit_, log_.durable_index()); applied_ < end;) {
         applied_ = applied_ + 1;
@@ -121,6 +122,7 @@ void Core::become_follower(Term term, NodeId leader) {
     role_ = may_campaign() ? Role::kFollower : Role::kLearner;
     leader_ = leader;
     granted_.clear();
+    own_vote_write_.reset();
     agreed_ = {};
     answer_owed_ = false;
     receiving_.reset();
@@ -185,6 +187,11 @@ std::size_t Core::majority() const {
 
 void Core::on(const Persisted& persisted) {
     log_.persisted(persisted.write);
+    if (own_vote_write_ && *own_vote_write_ <= persisted.write) {
+        own_vote_write_.reset();
+        granted_.push_back(id_);
+        count_votes();
+    }
     if (role_ == Role::kLeader) {
         count_commits();
     } else if (answer_owed_) {

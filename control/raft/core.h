@@ -191,7 +191,8 @@ class Core {
     Instant leader_heard_;       // stickiness counts from it
     Instant election_deadline_;  // while not leading
 
-    std::vector<NodeId> granted_;  // while a (pre-)candidate
+    std::vector<NodeId> granted_;            // while a (pre-)candidate
+    std::optional<WriteId> own_vote_write_;  // a candidate's: its own vote counts when it is durable
 
     LogIndex agreed_;  // follower: the log agrees with the leader of this term up to here
     bool answer_owed_ = false;

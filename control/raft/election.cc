@@ -25,7 +25,11 @@ void Core::campaign(bool transfer) {
 
 void Core::ask_for_votes(bool pre, bool transfer) {
     role_ = pre ? Role::kPreCandidate : Role::kCandidate;
-    if (!pre) hard_state_ = {{hard_state_.term.value + 1}, id_};
+    if (!pre) {
+        // A term may be led only when it can no longer be forgotten; alone, nobody else remembers it.
+        granted_.clear();
+        hard_state_ = {{hard_state_.term.value + 1}, id_};
+    }
     reset_election_deadline();
     for (const Member& member : configuration().members) {
         const bool votes = member.voter || bug(Bug::kLearnerCounted);
@@ -88,6 +92,7 @@ void Core::become_leader() {
     role_ = Role::kLeader;
     leader_ = id_;
     granted_.clear();
+    own_vote_write_.reset();
     lease_given_up_ = false;
     round_ = 0;
     uncommitted_bytes_ = 0;

@@ -65,6 +65,9 @@ void Invariants::stepped(const Core& core, const Effects& effects) {
         check_append(core, entry);
     }
     if (effects.role && effects.role->role == Role::kLeader) check_leader(core);
+    if (effects.install && core.log().last_index() > effects.install->index) {
+        broken(core, "keeps entries behind the snapshot of " + text(effects.install->index.value));
+    }
     check_apply(core, known, effects);
     if (core.commit_index() != known.commit) check_commit(core, known);
 }
@@ -97,14 +100,19 @@ void Invariants::check_leader(const Core& core) {
 
 void Invariants::check_append(const Core& core, const Entry& entry) {
     if (entry.index > core.log().last_index()) return;
+    const bool own_change = core.role() == Role::kLeader && entry.type == EntryType::kConfiguration;
+    if (own_change && core.log().term(core.commit_index()) != core.term()) {
+        broken(core, "changes members before it has committed in its own term");
+    }
     if (entries_.size() <= entry.index.value) entries_.resize(entry.index.value + 1);
     const Term previous = core.log().term(entry.index - 1).value_or(Term{});
     const std::uint64_t content = fingerprint(entry);
     for (const Seen& seen : entries_[entry.index.value]) {
         if (seen.term != entry.term) continue;
         if (seen.previous != previous || seen.fingerprint != content) {
-            broken(core, "log matching: entry " + describe(entry) + " behind term " + text(previous.value) +
-                             " is another elsewhere, behind term " + text(seen.previous.value));
+            broken(core, "log matching: entry " + text(entry.index.value) + "/" + text(entry.term.value) +
+                             " behind term " + text(previous.value) + " is another elsewhere, behind term " +
+                             text(seen.previous.value));
         }
         return;
     }
@@ -127,7 +135,13 @@ void Invariants::check_commit(const Core& core, Known& known) {
                              text(committed_[index.value - 1].value) + " is committed");
         }
     }
-    if (core.role() == Role::kLeader && now > known.commit) check_majority(core, now, *core.log().term(now));
+    if (core.role() == Role::kLeader && now > known.commit) {
+        check_majority(core, now, *core.log().term(now));
+        if (core.log().term(now) != core.term()) {
+            broken(core, "commits " + text(now.value) + " of term " + text(core.log().term(now)->value) +
+                             " by counting in term " + text(core.term().value));
+        }
+    }
     known.commit = now;
 }
 
@@ -152,7 +166,7 @@ void Invariants::check_apply(const Core& core, Known& known, const Effects& effe
         known.applied = entry.index;
         const bool other = entry.index <= committed() && committed_[entry.index.value - 1] != entry.term;
         if (other) {
-            broken(core, "applies " + describe(entry) + " where term " +
+            broken(core, "applies " + text(entry.index.value) + " where term " +
                              text(committed_[entry.index.value - 1].value) + " is committed");
         }
     }

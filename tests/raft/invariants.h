@@ -7,7 +7,9 @@
 //   * Log matching: entries of one index and term are the same, and follow one of the same term.
 //   * Leader completeness: a new leader has every entry that was committed in an earlier term.
 //   * State machine safety: nodes agree on the committed entry at each index; they apply all of them in order.
-//   * A leader commits what a majority of the voters in force has on its disks.
+//   * A leader commits what a majority of the voters in force has on its disks, up to an entry of its own term (3.6.2).
+//   * A leader appends a configuration only after it has committed in its own term.
+//   * Nothing of the log survives the installation of a snapshot.
 #pragma once
 
 #include <cstdint>

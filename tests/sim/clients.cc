@@ -72,6 +72,7 @@ void Simulation::finish(std::uint32_t id, const std::string& result) {
 void Simulation::applied(raft::Shell& shell, const raft::Entry& entry, std::string result) {
     if (entry.type != raft::EntryType::kCommand) return;
     const auto id = static_cast<std::uint32_t>(entry.command.client - 1);
+    if (id >= clients_.size()) return;  // of a burst
     const Client& client = clients_[id];
     const bool awaited = client.busy && client.operation.write && client.sequence == entry.command.sequence &&
                          client.node == index(shell);

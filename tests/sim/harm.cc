@@ -6,12 +6,17 @@
 
 namespace outrider::sim {
 using namespace std::chrono_literals;
+namespace {
+
+constexpr std::uint64_t kNobody = 1000;  // a client with sequence 0: the state machine has seen that already
+
+}  // namespace
 
 void Simulation::harm() {
     push(now_ + between(1ms, 2 * profile_.harm_every), Kind::kHarm, 0, 0);
-    const std::array<std::uint64_t, 9> weights{profile_.partition, profile_.one_way,    profile_.heal,
-                                               profile_.crash,     profile_.crash_all,  profile_.pause,
-                                               profile_.transfer,  profile_.membership, profile_.compact};
+    const std::array<std::uint64_t, 10> weights{
+        profile_.partition, profile_.one_way,  profile_.heal,       profile_.crash, profile_.crash_all,
+        profile_.pause,     profile_.transfer, profile_.membership, profile_.burst, profile_.compact};
     std::uint64_t total = 0;
     for (const std::uint64_t weight : weights) {
         total += weight;
@@ -45,6 +50,8 @@ void Simulation::harm() {
             return transfer();
         case 7:
             return change_membership();
+        case 8:
+            return burst();
         default:
             for (const std::uint32_t id : running()) {
                 if (nodes_[id].paused_until > now_ || random_.below(2) == 0) continue;
@@ -102,7 +109,7 @@ void Simulation::partition() {
 void Simulation::one_way() {
     const std::uint32_t id = victim();
     const std::uint64_t kind = random_.below(3);
-    const std::size_t only = random_.below(nodes_.size());
+    const std::uint32_t only = some_node();
     for (std::size_t other = 1; other < nodes_.size(); ++other) {
         if (kind == 0) blocked_[other][id] = true;
         if (kind == 1) blocked_[id][other] = true;
@@ -124,6 +131,16 @@ void Simulation::transfer() {
     const raft::NodeId to = members[random_.below(members.size())].id;
     if (trace_) note(*leader, "is told to hand over to " + std::to_string(to.value));
     step(*leader, raft::TransferLeadership{to});
+}
+
+// Commands that nobody waits for and that change nothing: they make a log long, also where no majority follows.
+void Simulation::burst() {
+    const auto leader = some_leader();
+    if (!leader || nodes_[*leader].paused_until > now_) return;
+    raft::Propose propose;
+    const auto data = std::make_shared<const std::string>();
+    propose.commands.resize(1 + random_.below(40), {kNobody, 0, data});
+    step(*leader, std::move(propose));
 }
 
 void Simulation::change_membership() {

@@ -46,6 +46,34 @@ void draw_world(Profile& profile, Random& random) {
     profile.read_percent = 20 + random.below(60);
 }
 
+// Leases break in a corner that a wide draw hardly meets: clocks apart as far as is allowed, a leader that is cut off and
+// asked on, others that go on at once.
+void focus_on_leases(Profile& profile, Random& random) {
+    profile.founders = profile.members_max = 3;
+    profile.options.lease_reads = true;
+    // Without uncertainty leases last longest.
+    profile.options.clock_uncertainty = profile.clock_rate_error = one_in(random, 3) ? 0 : 0.25;
+    profile.options.election_timeout = 200ms;
+    profile.options.heartbeat = between(random, 20ms, 60ms);
+    profile.options.reads_max = 100;
+    profile.one_slow_clock = one_in(random, 2);
+    profile.delay_min = 100us;
+    profile.delay_max = between(random, 200us, 2ms);
+    profile.loss = one_in(random, 2) ? 0 : 0.1;
+    profile.sync_min = 50us;
+    profile.sync_max = 500us;
+    profile.clients = 5;
+    profile.think_max = 5ms;
+    profile.read_percent = 70;
+    profile.harm_every = between(random, 30ms, 200ms);
+    profile.partition = random.below(8);
+    profile.one_way = random.below(8);
+    profile.heal = 3;
+    profile.crash = random.below(8);
+    profile.transfer = random.below(8);
+    profile.crash_all = profile.pause = profile.membership = profile.compact = profile.burst = 0;
+}
+
 }  // namespace
 
 Profile Profile::drawn(Random& random) {
@@ -67,6 +95,8 @@ Profile Profile::drawn(Random& random) {
     profile.transfer = weight(5);
     profile.membership = weight(10);
     profile.compact = weight(10);
+    profile.burst = weight(6);
+    if (one_in(random, 5)) focus_on_leases(profile, random);
     return profile;
 }
 

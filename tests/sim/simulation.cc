@@ -48,6 +48,12 @@ Simulation::Simulation(std::uint64_t seed, Profile profile, Workload& workload, 
         node.rate = 1 + error * (extreme < 3 ? kExtremes[extreme] : 2 * random_.unit() - 1);
         node.offset = between(0s, 1000s);
     }
+    if (profile_.one_slow_clock) {
+        const std::uint64_t slow = 1 + random_.below(profile_.founders);
+        for (std::uint64_t id = 1; id <= profile_.founders; ++id) {
+            nodes_[id].rate = 1 + profile_.clock_rate_error * (id == slow ? -1 : 1);
+        }
+    }
     for (std::uint32_t id = 1; id <= profile_.founders; ++id) {
         nodes_[id].disk = std::make_unique<raft::Disk>(shared);
         start(id);

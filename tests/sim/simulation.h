@@ -109,6 +109,7 @@ class Simulation : public raft::Shell::World {
     void one_way();
     void pause();
     void transfer();
+    void burst();
     void change_membership();
     std::vector<std::uint32_t> running() const;
     std::optional<std::uint32_t> some_leader();
