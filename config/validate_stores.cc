@@ -139,7 +139,8 @@ class RouteWarnings {
     void repetitions(const IdempotencySettings& s) {
         if (s.on_unknown == OnUnknown::kReexecute) return;  // warned about already
         const char* const reason =
-            "repeats a request with a key that the application may have executed: that it takes effect at most once then rests on "
+            "repeats a request with a key that the application may have executed: that it takes effect at "
+            "most once then rests on "
             "the application";
         if (route_.retry && (route_.retry->on.reset || route_.retry->on.timeout || route_.retry->on.any_5xx ||
                              !route_.retry->on.statuses.empty()))

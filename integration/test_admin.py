@@ -14,9 +14,10 @@ from sidecar import (Load, RawClient, Sidecar, accepts, app, ask, cluster, free_
                      request_bytes, route, run, wait_until)
 
 GETS = ["/", "/help", "/ready", "/live", "/metrics", "/config", "/config?source=1", "/config?format=toml", "/clusters", "/listeners", "/routes",
-        "/server_info"]
+        "/idempotency", "/server_info"]
+WITH_NAMES = ["/idempotency/{store}/{key}", "/idempotency/{store}/{key}/forget"]  # test_idempotency.py
 POSTS = ["/reload", "/reload?dry_run", "/drain", "/logging?level=info", "/health/fail", "/health/ok", "/shutdown"]
-JSON_PAGES = ["/help", "/clusters", "/listeners", "/routes", "/server_info"]
+JSON_PAGES = ["/help", "/clusters", "/listeners", "/routes", "/idempotency", "/server_info"]
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 BODY = (route("pay", match={"host": "pay.example", "path_prefix": "/pay", "methods": ["POST"], "headers": {"X-Canary": "1"}},
@@ -139,7 +140,7 @@ def test_an_unknown_path_is_404_with_the_list(sidecar):
         answer = sidecar.admin(path)
         assert answer.status == 404, path
         paths = {entry["path"] for entry in json.loads(answer.body)["paths"]}
-        assert {path.partition("?")[0] for path in GETS + POSTS} == paths
+        assert {path.partition("?")[0] for path in GETS + POSTS + WITH_NAMES} == paths
 
 
 def test_help_lists_methods_and_meanings(sidecar):

@@ -27,6 +27,7 @@ LAYERS: Dict[str, Sequence[str]] = {
     "base/http": ("base", "base/uv"),
     "base/wal": ("base",),
     "config": ("base",),
+    "control/raft": ("base",),
     "filters/policy": ("base",),
     "filters": (*BASE, "config", "filters/policy"),
     "idempotency": (*BASE, "base/wal", "config", "filters/policy"),

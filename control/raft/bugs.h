@@ -1,0 +1,36 @@
+// Deliberate errors, to prove that the simulator finds them. OUTRIDER_RAFT_BUG is defined only by the test-only variants
+// that tests/sim/bite.py builds; in every other build bug() is constant and false.
+#pragma once
+
+namespace outrider::raft {
+
+enum class Bug : int {
+    kNone = 0,
+    kCommitOldTerm = 1,             // an entry of an earlier term is committed by counting (thesis 3.6.2)
+    kVoteNotPersisted = 2,          // a vote is answered and not written
+    kAckBeforePersist = 3,          // a follower answers before its disk
+    kTwoVotes = 4,                  // a vote does not exclude another in the same term
+    kReadWithoutRound = 5,          // ReadIndex without heartbeats
+    kLeaseIgnoresClock = 6,         // the lease lasts a whole election timeout by the leader's clock
+    kAppendWithoutPrevTerm = 7,     // the entry before is looked for by index only
+    kTruncateOnStaleAppend = 8,     // what lies behind an append's entries is cut, also committed entries
+    kChangeCountsOldMajority = 9,   // the new members are counted against the old majority
+    kLeaderCountsUnpersisted = 10,  // a leader counts itself before its disk
+    kSnapshotKeepsLog = 11,         // a conflicting log survives the snapshot
+    kLearnerCounted = 12,           // learners count for commit and election
+    kPreVoteRaisesTerm = 13,
+    kChangeBeforeCommit = 14,    // a change before the leader has committed in its term (the published bug)
+    kVoteAfterRestart = 15,      // a node forgets at a restart that it has heard a leader
+    kLeaseAfterTransfer = 16,    // lease reads go on after TimeoutNow
+    kReadBeforeTermCommit = 17,  // ReadIndex before the leader has committed in its term
+};
+
+#ifndef OUTRIDER_RAFT_BUG
+#define OUTRIDER_RAFT_BUG 0
+#endif
+
+constexpr bool bug(Bug which) {
+    return OUTRIDER_RAFT_BUG == static_cast<int>(which);
+}
+
+}  // namespace outrider::raft

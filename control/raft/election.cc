@@ -1,0 +1,110 @@
+// Elections: thesis 3.4, pre-vote 9.6, stickiness 4.2.3, TimeoutNow 3.10.
+#include <algorithm>
+
+#include "control/raft/bugs.h"
+#include "control/raft/core.h"
+#include "control/raft/quorum.h"
+
+namespace outrider::raft {
+
+bool Core::hears_leader() const {
+    return role_ == Role::kLeader || now_ < leader_heard_ + options_.election_timeout;
+}
+
+void Core::campaign(bool transfer) {
+    if (!may_campaign()) return;
+    become_follower(hard_state_.term, kNoNode);  // ends whatever it was
+    granted_.assign(1, id_);
+    if (transfer) {
+        ask_for_votes(false, true);
+        return;
+    }
+    if (bug(Bug::kPreVoteRaisesTerm)) hard_state_ = {{hard_state_.term.value + 1}, kNoNode};
+    ask_for_votes(true, false);
+}
+
+void Core::ask_for_votes(bool pre, bool transfer) {
+    role_ = pre ? Role::kPreCandidate : Role::kCandidate;
+    if (!pre) {
+        // A term may be led only when it can no longer be forgotten; alone, nobody else remembers it.
+        granted_.clear();
+        hard_state_ = {{hard_state_.term.value + 1}, id_};
+    }
+    reset_election_deadline();
+    for (const Member& member : configuration().members) {
+        const bool votes = member.voter || bug(Bug::kLearnerCounted);
+        if (!votes || member.id == id_) continue;
+        send(member.id, VoteRequest{pre, transfer, log_.last_index(), log_.last_term()});
+    }
+    count_votes();
+}
+
+void Core::count_votes() {
+    const auto votes = std::count_if(granted_.begin(), granted_.end(), [this](NodeId id) {
+        return configuration().voter(id) || bug(Bug::kLearnerCounted);
+    });
+    if (static_cast<std::size_t>(votes) < majority()) return;
+    if (role_ == Role::kCandidate) {
+        become_leader();
+        return;
+    }
+    granted_.assign(1, id_);
+    ask_for_votes(false, false);
+}
+
+void Core::on_body(const Message& message, const VoteRequest& request) {
+    // The voter's log must not be more complete than the candidate's (3.6.1).
+    const bool up_to_date = request.last_term != log_.last_term() ? request.last_term > log_.last_term()
+                                                                  : request.last_index >= log_.last_index();
+    if (request.pre) {
+        const Term asked{message.term.value + 1};
+        send(message.from, VoteResponse{true, up_to_date && asked > hard_state_.term, asked});
+        return;
+    }
+    // A learner votes as well: it may be a voter and not know it yet.
+    const bool idle = role_ == Role::kFollower || role_ == Role::kLearner;
+    const bool free = hard_state_.vote == kNoNode || hard_state_.vote == message.from || bug(Bug::kTwoVotes);
+    const bool granted = up_to_date && idle && free;
+    if (granted) {
+        hard_state_.vote = message.from;
+        if (bug(Bug::kVoteNotPersisted)) hard_state_written_.vote = message.from;
+        reset_election_deadline();
+    }
+    send(message.from, VoteResponse{false, granted, message.term});
+}
+
+void Core::on_body(const Message& message, const VoteResponse& response) {
+    const bool awaited = response.pre
+                             ? role_ == Role::kPreCandidate && response.asked.value == term().value + 1
+                             : role_ == Role::kCandidate && response.asked == term();
+    if (!awaited || !response.granted) return;
+    if (std::find(granted_.begin(), granted_.end(), message.from) != granted_.end()) return;
+    granted_.push_back(message.from);
+    count_votes();
+}
+
+void Core::on_body(const Message& message, const TimeoutNow&) {
+    if (message.from != leader_) return;  // of this term: admit() has seen to it
+    campaign(true);
+}
+
+void Core::become_leader() {
+    role_ = Role::kLeader;
+    leader_ = id_;
+    granted_.clear();
+    own_vote_write_.reset();
+    lease_given_up_ = false;
+    round_ = 0;
+    uncommitted_bytes_ = 0;
+    for (LogIndex index = commit_ + 1; index <= log_.last_index(); index = index + 1) {
+        uncommitted_bytes_ += log_.at(index).bytes();
+    }
+    follow_configuration(log_.last_index() + 1);
+    term_start_ = log_.last_index() + 1;
+    append_own(next_entry(EntryType::kNoop));
+    heartbeat_due_ = now_ + options_.heartbeat;
+    broadcast_append();
+    count_commits();
+}
+
+}  // namespace outrider::raft

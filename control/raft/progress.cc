@@ -1,0 +1,95 @@
+#include "control/raft/progress.h"
+
+#include <algorithm>
+
+namespace outrider::raft {
+
+bool Progress::ready(const Options& options) const {
+    switch (state_) {
+        case State::kProbe:
+            return !probe_sent_;
+        case State::kReplicate:
+            return inflight_.size() < options.inflight_messages_max &&
+                   inflight_bytes_ < options.inflight_bytes_max.value;
+        case State::kSnapshot:
+            return false;
+    }
+    return false;
+}
+
+void Progress::sent(LogIndex last, std::uint64_t bytes) {
+    if (state_ == State::kProbe) {
+        probe_sent_ = true;
+        return;
+    }
+    if (last < next_) return;
+    next_ = last + 1;
+    inflight_.push_back({last, bytes});
+    inflight_bytes_ += bytes;
+}
+
+bool Progress::accepted(LogIndex match) {
+    const bool news = match > match_;
+    match_ = std::max(match_, match);
+    next_ = std::max(next_, match_ + 1);
+    free_inflight(match);
+    const bool caught_up =
+        state_ == State::kProbe || (state_ == State::kSnapshot && match_ >= snapshot_->meta.index);
+    if (caught_up) {
+        state_ = State::kReplicate;
+        next_ = match_ + 1;
+        snapshot_.reset();
+        probe_sent_ = false;
+    }
+    return news || caught_up;
+}
+
+bool Progress::rejected(LogIndex rejected, LogIndex agrees_at_most) {
+    if (state_ == State::kSnapshot) return false;
+    if (state_ == State::kReplicate) {
+        if (rejected <= match_) return false;
+        become_probe();
+        next_ = std::max(std::min(rejected, agrees_at_most + 1), match_ + 1);
+        return true;
+    }
+    if (next_ != rejected + 1) return false;
+    next_ = std::max(std::min(rejected, agrees_at_most + 1), match_ + 1);
+    probe_sent_ = false;
+    return true;
+}
+
+void Progress::resume(const Options& options) {
+    probe_sent_ = false;
+    const bool full = inflight_.size() >= options.inflight_messages_max ||
+                      inflight_bytes_ >= options.inflight_bytes_max.value;
+    if (state_ == State::kReplicate && full) free_inflight(inflight_.front().last);
+}
+
+void Progress::send_snapshot(const SnapshotMeta& meta) {
+    become_probe();
+    state_ = State::kSnapshot;
+    snapshot_ = Transfer{.meta = meta};
+}
+
+void Progress::acknowledged(std::uint64_t round, Instant sent_at) {
+    if (round <= acknowledged_round_) return;
+    acknowledged_round_ = round;
+    acknowledged_at_ = sent_at;
+}
+
+void Progress::become_probe() {
+    state_ = State::kProbe;
+    probe_sent_ = false;
+    inflight_.clear();
+    inflight_bytes_ = 0;
+    snapshot_.reset();
+}
+
+void Progress::free_inflight(LogIndex up_to) {
+    while (!inflight_.empty() && inflight_.front().last <= up_to) {
+        inflight_bytes_ -= inflight_.front().bytes;
+        inflight_.pop_front();
+    }
+}
+
+}  // namespace outrider::raft

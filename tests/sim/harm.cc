@@ -1,0 +1,171 @@
+// What goes wrong, and what operators do.
+#include <algorithm>
+#include <array>
+
+#include "tests/sim/simulation.h"
+
+namespace outrider::sim {
+using namespace std::chrono_literals;
+namespace {
+
+constexpr std::uint64_t kNobody = 1000;  // a client with sequence 0: the state machine has seen that already
+
+}  // namespace
+
+void Simulation::harm() {
+    push(now_ + between(1ms, 2 * profile_.harm_every), Kind::kHarm, 0, 0);
+    const std::array<std::uint64_t, 10> weights{
+        profile_.partition, profile_.one_way,  profile_.heal,       profile_.crash, profile_.crash_all,
+        profile_.pause,     profile_.transfer, profile_.membership, profile_.burst, profile_.compact};
+    std::uint64_t total = 0;
+    for (const std::uint64_t weight : weights) {
+        total += weight;
+    }
+    std::uint64_t drawn = random_.below(total);
+    std::size_t kind = 0;
+    while (drawn >= weights[kind]) {
+        drawn -= weights[kind++];
+    }
+    switch (kind) {
+        case 0:
+            return partition();
+        case 1:
+            return one_way();
+        case 2:
+            for (auto& from : blocked_) {
+                std::fill(from.begin(), from.end(), false);
+            }
+            if (trace_) note(0, "the network heals");
+            return;
+        case 3:
+            return crash(victim());
+        case 4:
+            for (const std::uint32_t id : running()) {
+                crash(id);
+            }
+            return;
+        case 5:
+            return pause();
+        case 6:
+            return transfer();
+        case 7:
+            return change_membership();
+        case 8:
+            return burst();
+        default:
+            for (const std::uint32_t id : running()) {
+                if (nodes_[id].paused_until > now_ || random_.below(2) == 0) continue;
+                nodes_[id].shell->compact(local(nodes_[id], now_), random_.below(4));
+                settle(id);
+            }
+    }
+}
+
+std::vector<std::uint32_t> Simulation::running() const {
+    std::vector<std::uint32_t> out;
+    for (std::uint32_t id = 1; id < nodes_.size(); ++id) {
+        if (nodes_[id].shell != nullptr) out.push_back(id);
+    }
+    return out;
+}
+
+// Any that believes so.
+std::optional<std::uint32_t> Simulation::some_leader() {
+    std::vector<std::uint32_t> leaders;
+    for (const std::uint32_t id : running()) {
+        if (nodes_[id].shell->core().role() == raft::Role::kLeader) leaders.push_back(id);
+    }
+    if (leaders.empty()) return std::nullopt;
+    return leaders[random_.below(leaders.size())];
+}
+
+// A leader half of the time: there harm does most.
+std::uint32_t Simulation::victim() {
+    const auto leader = some_leader();
+    return leader && random_.below(2) == 0 ? *leader : some_node();
+}
+
+// Two groups, or the victim alone.
+void Simulation::partition() {
+    std::array<bool, 64> side{};
+    if (random_.below(2) == 0) {
+        side[victim()] = true;
+    } else {
+        for (std::size_t id = 1; id < nodes_.size(); ++id) {
+            side[id] = random_.below(2) == 0;
+        }
+    }
+    std::string shown;
+    for (std::size_t from = 1; from < nodes_.size(); ++from) {
+        if (nodes_[from].disk != nullptr && side[from]) shown += " " + std::to_string(from);
+        for (std::size_t to = 1; to < nodes_.size(); ++to) {
+            blocked_[from][to] = side[from] != side[to];
+        }
+    }
+    if (trace_) note(0, "partition:" + shown + " | the others");
+}
+
+// The victim hears nobody, or nobody hears it, or one of its links goes.
+void Simulation::one_way() {
+    const std::uint32_t id = victim();
+    const std::uint64_t kind = random_.below(3);
+    const std::uint32_t only = some_node();
+    for (std::size_t other = 1; other < nodes_.size(); ++other) {
+        if (kind == 0) blocked_[other][id] = true;
+        if (kind == 1) blocked_[id][other] = true;
+        if (kind == 2 && other == only) blocked_[id][other] = true;
+    }
+    if (trace_) note(id, kind == 0 ? "hears nobody" : kind == 1 ? "is heard by nobody" : "loses a link");
+}
+
+void Simulation::pause() {
+    const std::uint32_t id = victim();
+    nodes_[id].paused_until = now_ + between(1ms, 3 * profile_.options.election_timeout);
+    if (trace_) note(id, "pauses");
+}
+
+void Simulation::transfer() {
+    const auto leader = some_leader();
+    if (!leader || nodes_[*leader].paused_until > now_) return;
+    const auto& members = nodes_[*leader].shell->core().log().configuration()->members;
+    const raft::NodeId to = members[random_.below(members.size())].id;
+    if (trace_) note(*leader, "is told to hand over to " + std::to_string(to.value));
+    step(*leader, raft::TransferLeadership{to});
+}
+
+// Commands that nobody waits for and that change nothing: they make a log long, also where no majority follows.
+void Simulation::burst() {
+    const auto leader = some_leader();
+    if (!leader || nodes_[*leader].paused_until > now_) return;
+    raft::Propose propose;
+    const auto data = std::make_shared<const std::string>();
+    propose.commands.resize(1 + random_.below(40), {kNobody, 0, data});
+    step(*leader, std::move(propose));
+}
+
+void Simulation::change_membership() {
+    using Change = raft::ChangeMembership::Kind;
+    const auto leader = some_leader();
+    if (!leader || nodes_[*leader].paused_until > now_) return;
+    const raft::ConfigurationRef members = nodes_[*leader].shell->core().log().configuration();
+    raft::ChangeMembership change;
+    const auto learner = std::find_if(members->members.begin(), members->members.end(),
+                                      [](const raft::Member& member) { return !member.voter; });
+    const auto fresh =
+        std::find_if(nodes_.begin() + 1, nodes_.end(), [](const Node& node) { return !node.disk; });
+    if (learner != members->members.end() && random_.below(4) != 0) {
+        change = {Change::kPromote, learner->id, ""};
+    } else if (members->members.size() < profile_.members_max && fresh != nodes_.end()) {
+        const auto id = static_cast<std::uint32_t>(fresh - nodes_.begin());
+        fresh->disk = std::make_unique<raft::Disk>(std::make_shared<const raft::Configuration>());
+        start(id);
+        change = {Change::kAddLearner, {id}, ""};
+    } else {
+        change = {Change::kRemove, members->members[random_.below(members->members.size())].id, ""};
+    }
+    step(*leader, std::move(change));
+    const auto& outcome = nodes_[*leader].shell->outcome;
+    if (outcome && outcome->refusal == raft::Refusal::kNone) ++summary_.changes;
+}
+
+}  // namespace outrider::sim

@@ -1,0 +1,315 @@
+#include "tests/sim/simulation.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "base/check.h"
+#include "tests/raft/describe.h"
+
+namespace outrider::sim {
+using namespace std::chrono_literals;
+namespace {
+
+constexpr std::uint32_t kNodesMax = 12;  // that ever are, those that left included
+constexpr Duration kStart = 1s;
+// After the harm: for elections, and for clients that try one node after the other.
+constexpr Duration kPatience = 30s;
+
+bool later(Instant a, std::uint64_t a_order, Instant b, std::uint64_t b_order) {
+    return a != b ? a > b : a_order > b_order;
+}
+constexpr auto kLater = [](const auto& a, const auto& b) { return later(a.at, a.order, b.at, b.order); };
+
+}  // namespace
+
+Simulation::Simulation(std::uint64_t seed, Profile profile, Workload& workload, bool trace)
+    : profile_(std::move(profile)),
+      workload_(workload),
+      trace_(trace),
+      random_(mix64(seed + 1)),
+      now_(kStart),
+      nodes_(kNodesMax + 1),
+      clients_(profile_.clients),
+      blocked_(kNodesMax + 1, std::vector<bool>(kNodesMax + 1)),
+      invariants_([this](raft::NodeId id) -> const raft::Disk* {
+          return id.value < nodes_.size() ? nodes_[id.value].disk.get() : nullptr;
+      }) {
+    raft::Configuration founders;
+    for (std::uint64_t id = 1; id <= profile_.founders; ++id) {
+        founders.members.push_back({{id}, true, ""});
+    }
+    const auto shared = std::make_shared<const raft::Configuration>(std::move(founders));
+    for (Node& node : nodes_) {
+        const double error = profile_.clock_rate_error;
+        // Extremes find more than what lies between.
+        constexpr double kExtremes[] = {-1, 1, 0};
+        const std::uint64_t extreme = random_.below(4);
+        node.rate = 1 + error * (extreme < 3 ? kExtremes[extreme] : 2 * random_.unit() - 1);
+        node.offset = between(0s, 1000s);
+    }
+    if (profile_.one_slow_clock) {
+        const std::uint64_t slow = 1 + random_.below(profile_.founders);
+        for (std::uint64_t id = 1; id <= profile_.founders; ++id) {
+            nodes_[id].rate = 1 + profile_.clock_rate_error * (id == slow ? -1 : 1);
+        }
+    }
+    for (std::uint32_t id = 1; id <= profile_.founders; ++id) {
+        nodes_[id].disk = std::make_unique<raft::Disk>(shared);
+        start(id);
+    }
+    for (std::uint32_t id = 0; id < clients_.size(); ++id) {
+        push(now_ + between(0s, profile_.think_max), Kind::kClient, id, 0);
+    }
+    push(now_ + profile_.harm_every, Kind::kHarm, 0, 0);
+}
+
+Simulation::~Simulation() = default;
+
+Summary Simulation::run() {
+    const Instant healed = now_ + profile_.duration;
+    Event event;
+    while (!summary_.violation && next(event)) {
+        if (harming_ && event.at >= healed) heal_all();
+        now_ = event.at;
+        ++summary_.events;
+        const std::uint64_t what = static_cast<std::uint64_t>(event.kind) * 64 + event.who;
+        summary_.digest =
+            mix64(summary_.digest * 31 + static_cast<std::uint64_t>(now_.time_since_epoch().count()) + what);
+        handle(event);
+        check();
+        if (!harming_ && busy_clients_ == 0) break;
+        if (now_ > healed + kPatience && !summary_.violation) {
+            summary_.violation = "no progress: an operation has not ended " + std::to_string(kPatience / 1s) +
+                                 " s after everything healed";
+        }
+    }
+    summary_.ended = now_;
+    summary_.leaders = invariants_.leaders();
+    summary_.commits = invariants_.committed().value;
+    return summary_;
+}
+
+void Simulation::check() {
+    if (invariants_.violation()) {
+        summary_.violation = *invariants_.violation();
+    } else if (workload_.violation()) {
+        summary_.violation = *workload_.violation();
+    }
+}
+
+void Simulation::push(Instant at, Kind kind, std::uint32_t who, std::uint64_t what, std::uint32_t epoch) {
+    events_.push_back({at, ++order_, what, who, epoch, kind});
+    std::push_heap(events_.begin(), events_.end(), kLater);
+}
+
+bool Simulation::next(Event& event) {
+    if (events_.empty()) return false;
+    std::pop_heap(events_.begin(), events_.end(), kLater);
+    event = events_.back();
+    events_.pop_back();
+    return true;
+}
+
+void Simulation::handle(const Event& event) {
+    switch (event.kind) {
+        case Kind::kDeliver:
+            deliver(event);
+            return;
+        case Kind::kTick: {
+            Node& node = nodes_[event.who];
+            if (node.shell == nullptr || node.epoch != event.epoch) return;
+            if (node.paused_until > now_) {
+                push(node.paused_until, event.kind, event.who, event.what, event.epoch);
+                return;
+            }
+            if (node.armed && *node.armed <= now_) node.armed.reset();
+            const auto deadline = node.shell->core().next_deadline();
+            if (deadline && *deadline <= local(node, now_)) {
+                step(event.who, raft::Tick{});
+            } else {
+                settle(event.who);
+            }
+            return;
+        }
+        case Kind::kSynced:
+            synced(event);
+            return;
+        case Kind::kClient:
+            client(event.who);
+            return;
+        case Kind::kClientTimeout:
+            if (clients_[event.who].busy && clients_[event.who].attempt == event.what) {
+                ask_again(event.who, std::nullopt);
+            }
+            return;
+        case Kind::kHarm:
+            if (harming_) harm();
+            return;
+        case Kind::kRestart:
+            if (nodes_[event.who].shell == nullptr) start(event.who);
+            return;
+    }
+}
+
+Duration Simulation::between(Duration low, Duration high) {
+    return low + Duration(static_cast<std::int64_t>(
+                     random_.below(static_cast<std::uint64_t>((high - low).count()) + 1)));
+}
+
+Instant Simulation::local(const Node& node, Instant at) const {
+    const auto elapsed = static_cast<double>(at.time_since_epoch().count());
+    return Instant(node.offset + Duration(static_cast<std::int64_t>(elapsed * node.rate)));
+}
+
+// The first instant at which the node's clock shows `at` or more.
+Instant Simulation::global(const Node& node, Instant at) const {
+    const auto elapsed = static_cast<double>((at.time_since_epoch() - node.offset).count());
+    Instant guess(Duration(static_cast<std::int64_t>(elapsed / node.rate)));
+    while (local(node, guess) < at) {
+        guess += Duration(1);
+    }
+    return guess;
+}
+
+void Simulation::start(std::uint32_t id) {
+    Node& node = nodes_[id];
+    node.syncing = false;
+    node.armed.reset();
+    node.paused_until = {};
+    node.shell =
+        std::make_unique<raft::Shell>(*this, raft::NodeId{id}, profile_.options, random_.next(), *node.disk,
+                                      workload_.machine(), profile_.chunk_bytes, local(node, now_));
+    ++node.starts;
+    invariants_.started(node.shell->core());
+    if (trace_) note(id, "starts in term " + std::to_string(node.shell->core().term().value));
+    settle(id);
+}
+
+void Simulation::crash(std::uint32_t id) {
+    Node& node = nodes_[id];
+    if (node.shell == nullptr) return;
+    if (trace_) note(id, "crashes");
+    ++summary_.crashes;
+    node.shell.reset();
+    node.disk->crash(random_);
+    ++node.epoch;
+    const Duration t = profile_.options.election_timeout;
+    push(now_ + between(1ms, random_.below(3) == 0 ? 5 * t : t / 2), Kind::kRestart, id, 0);
+}
+
+void Simulation::step(std::uint32_t id, raft::Event event) {
+    Node& node = nodes_[id];
+    node.shell->step(local(node, now_), std::move(event));
+    settle(id);
+}
+
+// Begins a sync when something is to be synced, and sees to the next Tick.
+void Simulation::settle(std::uint32_t id) {
+    Node& node = nodes_[id];
+    if (node.shell == nullptr) return;
+    if (node.disk->pending() && !node.syncing) {
+        node.syncing = true;
+        push(now_ + between(profile_.sync_min, profile_.sync_max), Kind::kSynced, id,
+             node.disk->last_written().value, node.epoch);
+    }
+    const auto deadline = node.shell->core().next_deadline();
+    if (!deadline) return;
+    const Instant at = std::max(now_, global(node, *deadline));
+    if (node.armed && *node.armed <= at) return;
+    node.armed = at;
+    push(at, Kind::kTick, id, 0, node.epoch);
+}
+
+void Simulation::deliver(const Event& event) {
+    Node& node = nodes_[event.who];
+    if (node.shell != nullptr && node.paused_until > now_) {
+        push(node.paused_until, event.kind, event.who, event.what);
+        return;
+    }
+    raft::Message message = std::move(messages_[event.what]);
+    free_slots_.push_back(event.what);
+    if (node.shell == nullptr) return;
+    if (trace_) note(event.who, "gets " + describe(message));
+    step(event.who, std::move(message));
+}
+
+void Simulation::synced(const Event& event) {
+    Node& node = nodes_[event.who];
+    if (node.shell == nullptr || node.epoch != event.epoch) return;
+    if (node.paused_until > now_) {
+        push(node.paused_until, event.kind, event.who, event.what, event.epoch);
+        return;
+    }
+    node.syncing = false;
+    if (harming_ && profile_.sync_error > 0 && random_.unit() < profile_.sync_error) {
+        if (trace_) note(event.who, "cannot sync");
+        crash(event.who);
+        return;
+    }
+    node.shell->synced(local(node, now_), {event.what});
+    settle(event.who);
+}
+
+void Simulation::heal_all() {
+    harming_ = false;
+    for (auto& from : blocked_) {
+        std::fill(from.begin(), from.end(), false);
+    }
+    for (std::uint32_t id = 1; id < nodes_.size(); ++id) {
+        nodes_[id].paused_until = {};
+        if (nodes_[id].disk != nullptr && nodes_[id].shell == nullptr) start(id);
+    }
+}
+
+void Simulation::note(std::uint32_t node, const std::string& what) {
+    std::printf("%12.6f  %u  %s\n", seconds_of(now_.time_since_epoch() - kStart), node, what.c_str());
+}
+
+void Simulation::send(raft::Message message) {
+    invariants_.sent(message);
+    ++summary_.messages;
+    const auto from = message.from.value;
+    const auto to = static_cast<std::uint32_t>(message.to.value);
+    if (to >= nodes_.size() || nodes_[to].disk == nullptr || blocked_[from][to]) return;
+    if (harming_ && profile_.loss > 0 && random_.unit() < profile_.loss) return;
+    const bool twice = harming_ && profile_.duplicate > 0 && random_.unit() < profile_.duplicate;
+    for (int copy = 0; copy < (twice ? 2 : 1); ++copy) {
+        Duration delay = between(profile_.delay_min, profile_.delay_max);
+        if (harming_ && profile_.late > 0 && random_.unit() < profile_.late) {
+            delay += between(0ms, 2 * profile_.options.election_timeout);
+        }
+        std::uint64_t slot = messages_.size();
+        if (free_slots_.empty()) {
+            messages_.emplace_back();
+        } else {
+            slot = free_slots_.back();
+            free_slots_.pop_back();
+        }
+        messages_[slot] = message;
+        push(now_ + delay, Kind::kDeliver, to, slot);
+    }
+}
+
+void Simulation::stepped(raft::Shell& shell, const raft::Effects& effects) {
+    ++summary_.steps;
+    invariants_.stepped(shell.core(), effects);
+    if (effects.install) ++summary_.installs;
+    if (!trace_) return;
+    const std::uint32_t id = index(shell);
+    if (effects.install) note(id, "installs the snapshot of " + std::to_string(effects.install->index.value));
+    if (effects.truncate_after) note(id, "truncates after " + std::to_string(effects.truncate_after->value));
+    if (effects.role) {
+        note(id, std::string("is ") + to_string(effects.role->role) + " in term " +
+                     std::to_string(effects.role->term.value));
+    }
+    if (effects.configuration) note(id, "members {" + describe(**effects.configuration) + "}");
+    for (const raft::Entry& entry : effects.append) {
+        note(id, "appends " + std::to_string(entry.index.value) + "/" + std::to_string(entry.term.value));
+    }
+    for (const raft::Entry& entry : effects.apply) {
+        note(id, "applies " + std::to_string(entry.index.value) + "/" + std::to_string(entry.term.value));
+    }
+}
+
+}  // namespace outrider::sim
