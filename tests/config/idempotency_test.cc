@@ -232,7 +232,8 @@ TEST(ConfigIdempotency, TheRoutesTimeoutBoundsEverything) {
 TEST(ConfigIdempotency, RetriesAndHedgesGoWithItButARepetitionMayBeASecondExecution) {
     check(route_with,
           {{"retry = { on = [\"connect\"] }", ""},
-           {"retry = { on = [\"reset\"] }", "warning: route[1].retry: repeats a request with a key that the application may have"},
+           {"retry = { on = [\"reset\"] }",
+            "warning: route[1].retry: repeats a request with a key that the application may have"},
            {"retry = { on = [\"503\"] }", "warning: route[1].retry: repeats a request"},
            {"hedge = { after = \"p95\" }", "warning: route[1].hedge: repeats a request"}});
 }
