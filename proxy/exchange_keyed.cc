@@ -171,7 +171,7 @@ void Exchange::conflicts(const policy::Conflict& conflict) {
     std::string detail;
     if (failure == Failure::kKeyDone) {
         detail = "The first request with this key was done with status " + std::to_string(conflict.status) +
-                 "; its answer was too large to be kept.";
+                 "; its answer was not kept: it was too large, or the store had no room for it.";
     }
     key_refused(KeyOutcome::kConflict, failure, detail, kConflictRetryAfter);
 }
