@@ -78,17 +78,24 @@ Result<void> LocalLog::sync() {
 
 void LocalLog::write_failed(const std::string& what) {
     if (options_.errors != nullptr) options_.errors->add();
-    if (problem_.empty())
+    const Instant now = options_.clock();
+    if (!problem_said_ && now >= quiet_until_) {
         log_error("store {}: {}; until it can be written, new keys are refused", options_.store, what);
+        problem_said_ = true;
+        quiet_until_ = now + kQuiet;
+    }
     problem_ = what;
-    if (wal_->failed() && !reopen_at_) reopen_at_ = options_.clock() + reopen_after_;
+    if (wal_->failed() && !reopen_at_) reopen_at_ = now + reopen_after_;
 }
 
 void LocalLog::written() {
     confirmed_ = wal_->next_index();
     reopen_after_ = kReopenFirst;
     if (problem_.empty()) return;
-    log_info("store {}: the write-ahead log in {} can be written again", options_.store, options_.directory);
+    if (problem_said_)
+        log_info("store {}: the write-ahead log in {} can be written again", options_.store,
+                 options_.directory);
+    problem_said_ = false;
     problem_.clear();
 }
 
@@ -131,6 +138,7 @@ void LocalLog::reopen(Instant now) {
     reopen_after_ = std::min(2 * reopen_after_, kReopenMax);  // until a write succeeds
     confirmed_ = wal_->next_index();
     log_info("store {}: the write-ahead log in {} is open again", options_.store, options_.directory);
+    problem_said_ = false;
     problem_.clear();
 }
 

@@ -34,6 +34,8 @@ class LocalLog {
     static constexpr Duration kReopenFirst = std::chrono::seconds(1);
     static constexpr Duration kReopenMax = std::chrono::seconds(60);
     static constexpr Duration kTrimAgain = std::chrono::seconds(1);
+    // On a disk that is nearly full small records fit and large ones do not: each answer would be two lines in the application log.
+    static constexpr Duration kQuiet = std::chrono::seconds(10);
 
     struct Options {
         std::string store;  // its name, for messages
@@ -87,6 +89,8 @@ class LocalLog {
     std::uint64_t log_id_ = 0;
     wal::Index confirmed_;  // write() has answered for all below
     std::string problem_;
+    bool problem_said_ = false;  // in the application log
+    Instant quiet_until_{};      // about it
     std::string trim_problem_;
     std::optional<Instant> reopen_at_;
     Duration reopen_after_ = kReopenFirst;

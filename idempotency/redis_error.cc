@@ -129,7 +129,7 @@ std::string redis_sentence(RedisTrouble trouble, std::string_view where, std::st
 void RedisReport::trouble(RedisTrouble trouble, std::string_view where, std::string_view error, Instant now) {
     const std::lock_guard lock(mutex_);
     problem_ = redis_sentence(trouble, where, error);
-    if (trouble == last_) return;
+    if (trouble == last_ && last_said_) return;
     last_ = trouble;
     last_said_ = trouble != said_ || now >= quiet_until_;
     if (!last_said_) return;

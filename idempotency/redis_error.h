@@ -39,7 +39,8 @@ bool ends_connection(RedisTrouble trouble);
 std::string redis_sentence(RedisTrouble trouble, std::string_view where, std::string_view error);
 
 // What all connections of a store say in the log: one line when something goes wrong, one when it is well again, however many threads
-// find out. The same trouble within kQuiet of its last line is not said again, nor is its end. Any thread.
+// find out. The same trouble within kQuiet of its last line is not said again, nor is its end, unless it lasts
+// longer. Any thread.
 class RedisReport {
   public:
     static constexpr Duration kQuiet = std::chrono::seconds(10);

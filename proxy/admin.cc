@@ -261,7 +261,7 @@ const std::vector<Admin::Route>& Admin::routes() {
         {"/routes", "GET", "routes in the order in which they match", false},
         {"/idempotency", "GET", "stores of idempotency keys: how many keys, how full, how old", false},
         {"/idempotency/{store}/{key}", "GET",
-         "one key: its digest (in every problem that outrider answers), or the client's key with ?route=NAME "
+         "one key: its digest (in the problems of idempotency keys), or the client's key with ?route=NAME "
          "and "
          "&scope=VALUE for each entry of the route's scope",
          false},

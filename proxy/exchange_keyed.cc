@@ -5,9 +5,12 @@
 //
 // The answer's last byte goes out when its record is durable, so answers are kept back whole up to max_response. A client that goes
 // away changes nothing for the owner of a key: the exchange is detached from its connection and ends with its report.
+#include <algorithm>
+
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/http/kept_head.h"
+#include "base/units.h"
 #include "proxy/exchange.h"
 #include "proxy/worker.h"
 
@@ -19,6 +22,8 @@ using Stage = KeyGuard::Stage;
 namespace {
 
 constexpr Duration kConflictRetryAfter = std::chrono::seconds(1);
+// A full store has room when its oldest key expires, in a day perhaps; an operator makes some sooner.
+constexpr Duration kFullRetryAfterMax = std::chrono::minutes(1);
 
 template <typename... F>
 struct Overloaded : F... {
@@ -88,7 +93,9 @@ void Exchange::take_body(std::span<const std::string_view> slices) {
 
 void Exchange::body_too_large() {
     close_after();
-    key_refused(KeyOutcome::kTooLarge, Failure::kKeyBodyTooLarge);
+    const std::string detail = "The body is larger than " + outrider::to_string(key_settings().max_request) +
+                               ", the most that a request with an idempotency key may have here.";
+    key_refused(KeyOutcome::kTooLarge, Failure::kKeyBodyTooLarge, detail);
 }
 
 void Exchange::key_refused(KeyOutcome outcome, Failure failure, std::string_view detail,
@@ -129,7 +136,8 @@ void Exchange::on_verdict(const policy::Verdict& verdict) {
                                                       : Failure::kKeyUnknownLost);
             },
             [&](const policy::StoreFull& full) {
-                without_store(Failure::kKeyStoreFull, full.room_at - worker_.loop().now());
+                without_store(Failure::kKeyStoreFull,
+                              std::min(full.room_at - worker_.loop().now(), kFullRetryAfterMax));
             },
             [&](const policy::StoreFailed&) { without_store(Failure::kKeyStoreFailed, kConflictRetryAfter); },
             [&](const policy::Unprotected&) { without_store(Failure::kKeyStoreFailed, Duration(0)); },
@@ -163,7 +171,7 @@ void Exchange::conflicts(const policy::Conflict& conflict) {
     std::string detail;
     if (failure == Failure::kKeyDone) {
         detail = "The first request with this key was done with status " + std::to_string(conflict.status) +
-                 "; its answer was too large to be kept.";
+                 "; its answer was not kept: it was too large, or the store had no room for it.";
     }
     key_refused(KeyOutcome::kConflict, failure, detail, kConflictRetryAfter);
 }

@@ -15,7 +15,7 @@ Result<void> Stores::open(const std::vector<config::StoreSettings>& wanted) {
         const idempotency::StoreCells cells =
             idempotency::store_cells(metrics_, settings.name, metrics_.shards() - 1);
         auto store = idempotency::open_store(settings, loop_, cells);
-        if (!store) return Error{key + ": " + store.error()};
+        if (!store) return Error{store.error()};  // it names the store
         opened[settings.name] = {settings, std::move(*store)};
     }
     stores_.merge(opened);

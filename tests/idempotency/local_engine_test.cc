@@ -5,6 +5,7 @@
 
 #include "base/wal/wal.h"
 #include "tests/idempotency/engine_fixture.h"
+#include "tests/idempotency/log_text.h"
 #include "tests/wal/virtual_disk.h"
 
 namespace outrider::idempotency::test {
@@ -98,6 +99,22 @@ TEST_F(LocalEngineTest, AFullDiskRefusesClaimsAndIsWrittenAgainWhenThereIsSpace)
     const Reply reply = store_.ask(1);
     ASSERT_NE(verdict_in<Replay>(reply), nullptr) << "the answer that could not be written was written later";
     EXPECT_EQ(verdict_in<Replay>(reply)->response->body.size(), std::size_t{300} << 10);
+}
+
+TEST_F(LocalEngineTest, ADiskThatIsNearlyFullDoesNotFillTheApplicationLog) {
+    const LogText log;
+    start();
+    disk_.capacity = 300 << 10;  // claims fit, large answers do not
+    const auto flap = [&](std::uint64_t key) {
+        EXPECT_FALSE(answer(key, claim(key), std::string(300 << 10, 'x')));
+    };
+    for (std::uint64_t key = 1; key <= 50; ++key)
+        flap(key);
+    EXPECT_EQ(log.count("new keys are refused"), 1u) << log.text();
+    EXPECT_LE(log.count("can be written again"), 1u) << log.text();
+    store_.time += LocalLog::kQuiet;
+    flap(51);
+    EXPECT_EQ(log.count("new keys are refused"), 2u) << log.text();
 }
 
 TEST_F(LocalEngineTest, AfterAFailedSyncTheLogIsOpenedAnewAndNothingConfirmedIsLost) {

@@ -64,6 +64,19 @@ TEST(RedisErrors, ThatComeAndGoDoNotFillTheLog) {
     EXPECT_EQ(log.count("does not answer"), 2u);
 }
 
+TEST(RedisErrors, ThatComeSoonAgainAndStayAreSaid) {
+    const LogText log;
+    RedisReport report("orders");
+    report.trouble(RedisTrouble::kUnreachable, "here:1", "refused", Instant(1s));
+    report.well("here:1");
+    for (int second = 2; second < 60; ++second)
+        report.trouble(RedisTrouble::kUnreachable, "here:1", "refused",
+                       Instant(std::chrono::seconds(second)));
+    EXPECT_EQ(log.count("cannot be reached"), 2u) << log.text();
+    report.well("here:1");
+    EXPECT_EQ(log.count("answers again"), 2u) << log.text();
+}
+
 TEST(RedisFailures, AStoreThatIsDownSaysSoAtOnceAndComesBack) {
     const LogText log;
     RedisServer server;

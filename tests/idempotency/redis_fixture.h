@@ -4,16 +4,15 @@
 #include <csignal>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string>
 
 #include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
 
 #include "base/log.h"
 #include "idempotency/redis_client.h"
 #include "idempotency/redis_store.h"
 #include "tests/base_uv/loop_fixture.h"
+#include "tests/idempotency/log_text.h"
 #include "tests/idempotency/redis_server.h"
 
 namespace outrider::idempotency::test {
@@ -68,28 +67,6 @@ inline config::StoreSettings settings_for(const RedisServer& server) {
     settings.operation_timeout = 5s;  // what a test that is not about it must not run into
     return settings;
 }
-
-// What is logged while it lives.
-class LogText {
-  public:
-    LogText() : before_(spdlog::default_logger()) {
-        spdlog::set_default_logger(
-            std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
-    }
-    ~LogText() { spdlog::set_default_logger(before_); }
-    std::string text() const { return text_.str(); }
-    std::size_t count(const std::string& what) const {
-        const std::string all = text();
-        std::size_t n = 0;
-        for (auto at = all.find(what); at != std::string::npos; at = all.find(what, at + 1))
-            ++n;
-        return n;
-    }
-
-  private:
-    std::ostringstream text_;
-    std::shared_ptr<spdlog::logger> before_;
-};
 
 // A loop with a client on it.
 class Worker {
