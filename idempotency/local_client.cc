@@ -96,6 +96,8 @@ void LocalClient::deliver(const std::vector<Reply>& replies) {
         if (cells_.seconds != nullptr) cells_.seconds->observe(now - slot.asked - reply.parked);
         Call& call = free_slot(slot);
         if (const auto* verdict = std::get_if<policy::Verdict>(&reply.what)) {
+            if (std::holds_alternative<policy::StoreFull>(*verdict) && cells_.errors != nullptr)
+                cells_.errors->add();
             call.waited = reply.waited;
             call.on_verdict(*verdict);
         } else {

@@ -190,9 +190,11 @@ StoreStatus LocalEngine::status() const {
     StoreStatus status;
     status.kind = log_ ? "log" : "memory";
     rounds_->describe(status);
-    if (!log_) return status;
-    status.problem = log_->problem();
+    if (log_) status.problem = log_->problem();
+    if (status.problem.empty() && rounds_->memory_full())
+        status.problem = "max_memory is in use: new keys are refused until older ones end";
     status.ok = status.problem.empty();
+    if (!log_) return status;
     status.disk_bytes = log_->disk_bytes();
     status.segments = log_->segments();
     return status;

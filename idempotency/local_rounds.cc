@@ -73,7 +73,9 @@ void LocalRounds::apply(Question question) {
 void LocalRounds::ask(Ticket ticket, Ask ask, std::optional<Instant> parked_since) {
     const policy::Arrival arrival{ask.fingerprint, ask.token, ask.arrived, now_};
     const policy::ArrivalEffects effects = table_.arrive(ask.key, arrival, ask.policy);
+    if (std::holds_alternative<policy::StoreFull>(effects.verdict)) memory_full_ = true;
     if (const auto* forward = std::get_if<policy::Forward>(&effects.verdict)) {
+        memory_full_ = false;
         claims_.push_back({ask.key, forward->owner, replies_.size()});
         write(*effects.persist, forward->owner.generation);
         notes_.back().claim = true;

@@ -125,6 +125,8 @@ class LocalRounds {
     void describe(StoreStatus& status) const;
     std::uint64_t bytes() const { return table_.bytes(); }
     std::size_t unwritten() const { return unwritten_.size(); }
+    // The last new key found no place.
+    bool memory_full() const { return memory_full_; }
 
   private:
     struct Parked {
@@ -179,6 +181,7 @@ class LocalRounds {
     std::vector<Note> notes_;
     std::vector<Claim> claims_;
     std::vector<std::size_t> told_;  // replies to Tells that have a record
+    bool memory_full_ = false;
     std::vector<Reply> replies_;
 };
 

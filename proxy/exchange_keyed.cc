@@ -211,6 +211,7 @@ void Exchange::record_head(http::ResponseHead& head) {
     for (http::FieldRef& f : head.all())
         f.dropped |= f.id == http::FieldId::kTrailer;  // those of a recorded answer are not kept
     guard_->status = head.status;
+    if (head.framing == http::Framing::kLength) guard_->length = head.content_length;
     guard_->head = http::kept_head(head);
     if (guard_->head.size() > key_settings().max_response.value) stream_answer();
 }
@@ -240,7 +241,7 @@ void Exchange::stream_answer() {
     if (detached_) return;
     http::KeptHead kept;
     require(kept.parse(guard_->head, guard_->status), "a head that was just kept can be read");
-    start_answer(kept.head(), Body::kUnknown, 0);
+    start_answer(kept.head(), guard_->length ? Body::kLength : Body::kUnknown, guard_->length.value_or(0));
     const std::string_view piece = body;
     stream_body({&piece, 1});
 }
@@ -271,6 +272,7 @@ void Exchange::settle_answer(std::span<const http::Field> trailers) {
         for (const http::Field& f : trailers)
             held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
     } else {
+        guard_->body.shrink_to_fit();  // it may stay for as long as the key's window
         guard_->record = std::make_shared<const policy::StoredResponse>(
             policy::StoredResponse{std::move(guard_->head), std::move(guard_->body)});
         answered.answer.response = guard_->record;

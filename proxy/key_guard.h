@@ -35,6 +35,7 @@ struct KeyGuard {
     std::string head;  // http::kept_head()
     std::string body;
     std::shared_ptr<const policy::StoredResponse> record;  // of the two, when it is whole
+    std::optional<std::uint64_t> length;                   // of its body, if the upstream said it
     bool streaming = false;    // above max_response: it goes to the client as it comes, all but its last byte
     std::optional<char> last;  // that one
     // What the client is told when the report is recorded, in place of an answer.
