@@ -341,6 +341,8 @@ bool Exchange::goes_on() const {
 void Exchange::detach() {
     detached_ = true;
     worker_.detached(*this);
+    // It may have been waiting for its client to read.
+    if (winner_ != nullptr && winner_->active()) winner_->stream().resume_response();
 }
 
 void Exchange::end_detached() {
