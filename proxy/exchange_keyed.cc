@@ -262,6 +262,7 @@ void Exchange::settle_answer(std::span<const http::Field> trailers) {
     if (key_settings().record == config::RecordAnswers::kBelow500)
         answered.record = policy::RecordAnswers::kBelow500;
     if (guard_->streaming) {
+        held_trailers_.clear();  // those of the request
         for (const http::Field& f : trailers)
             held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
     } else {
