@@ -107,7 +107,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     const config::IdempotencySettings& key_settings() const;
     bool owns_key() const { return guard_ && guard_->stage == KeyGuard::Stage::kOwner; }
     void hold();
-    void take_body(std::span<const std::string_view> slices);
+    bool take_body(std::span<const std::string_view> slices);
     void body_too_large();
     void ask_store();
     void own(const policy::Forward& forward);

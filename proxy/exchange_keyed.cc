@@ -57,8 +57,7 @@ void Exchange::hold() {
         const std::string early = std::move(body_);
         body_.clear();
         const std::string_view piece = early;
-        take_body({&piece, 1});
-        if (guard_->stage != Stage::kBody) return;
+        if (!take_body({&piece, 1})) return;
     }
     if (request_complete()) {
         ask_store();
@@ -72,20 +71,22 @@ void Exchange::hold() {
     resume_request();
 }
 
-void Exchange::take_body(std::span<const std::string_view> slices) {
+// False: refused, and this exchange may be gone.
+bool Exchange::take_body(std::span<const std::string_view> slices) {
     for (const std::string_view s : slices) {
         if (body_.size() + s.size() > key_settings().max_request.value) {
             body_too_large();
-            return;
+            return false;
         }
         if (!worker_.hold_bytes(s.size())) {
             key_refused(KeyOutcome::kStoreError, Failure::kKeyBodiesHeld);
-            return;
+            return false;
         }
         held_bytes_ += s.size();
         body_.append(s);
         guard_->fingerprint->body(s);
     }
+    return true;
 }
 
 void Exchange::body_too_large() {
