@@ -106,6 +106,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     // With an idempotency key.
     const config::IdempotencySettings& key_settings() const;
     bool owns_key() const { return guard_ && guard_->stage == KeyGuard::Stage::kOwner; }
+    bool lease_over() const;
     void hold();
     bool take_body(std::span<const std::string_view> slices);
     void body_too_large();

@@ -53,8 +53,7 @@ policy::AttemptEnd end_for(http::ClientError error) {
 
 // `released`: from the waiting list, whose turn it is. Others do not overtake those that wait.
 void Exchange::begin_attempt(bool fresh, bool released) {
-    if (owns_key() &&
-        worker_.loop().now() >= guard_->lease_end) {  // by now another may have been told the same
+    if (lease_over()) {
         fail(Failure::kRouteTimeout);
         return;
     }

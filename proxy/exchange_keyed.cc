@@ -149,6 +149,11 @@ void Exchange::own(const policy::Forward& forward) {
     run_filters();
 }
 
+// By now another may have been told to forward: nothing of this one leaves any more.
+bool Exchange::lease_over() const {
+    return owns_key() && worker_.loop().now() >= guard_->lease_end;
+}
+
 void Exchange::without_store(Failure failure, Duration retry_after) {
     if (key_settings().on_store_error == config::OnStoreError::kReject) {
         key_refused(KeyOutcome::kStoreError, failure, {}, retry_after);
