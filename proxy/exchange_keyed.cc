@@ -237,6 +237,8 @@ void Exchange::stream_answer() {
     guard_->streaming = true;
     const std::string body = std::move(guard_->body);
     guard_->body.clear();
+    worker_.give_back_bytes(body.size());
+    held_bytes_ -= body.size();
     if (detached_) return;
     http::KeptHead kept;
     require(kept.parse(guard_->head, guard_->status), "a head that was just kept can be read");
