@@ -46,8 +46,14 @@ void Exchange::hold() {
         request().find(http::FieldId::kContentType) != nullptr
             ? std::optional<std::string_view>(request().value_of(http::FieldId::kContentType))
             : std::nullopt);
-    // The filters behind this one say it again, and less if the caller's deadline is nearer.
-    worker_.loop().schedule(*this, route_->settings->timeout - (worker_.loop().now() - began_));
+    // The filters behind this one say it again: who waits for the store has no more time than who is forwarded.
+    const Duration allowed = filters::time_allowed(context_).value_or(route_->settings->timeout);
+    if (allowed <= Duration(0)) {
+        guard_->stage = Stage::kNone;
+        fail(Failure::kDeadlinePassed);
+        return;
+    }
+    worker_.loop().schedule(*this, allowed - (worker_.loop().now() - began_));
     const std::uint64_t body_max = key_settings().max_request.value;
     if (request().framing == http::Framing::kLength && request().content_length > body_max) {
         body_too_large();
