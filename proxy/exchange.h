@@ -126,6 +126,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::string_view policy_link() const;
     std::size_t answer_room() const;
     bool report_failure(Failure failure, std::string_view detail, Duration retry_after);
+    bool has_no_body(int status) const;
     void answer_kept(http::ResponseHead& head, std::string_view body);
     void end_detached();
     void clear_guard();

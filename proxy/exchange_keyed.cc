@@ -198,8 +198,12 @@ void Exchange::give_again(const policy::Replay& replay) {
     answer_kept(kept.head(), replay.response->body);
 }
 
+bool Exchange::has_no_body(int status) const {
+    return request().method == http::Method::kHead || status == 204 || status == 304;
+}
+
 void Exchange::answer_kept(http::ResponseHead& head, std::string_view body) {
-    const bool bodiless = request().method == http::Method::kHead || head.status == 204 || head.status == 304;
+    const bool bodiless = has_no_body(head.status);
     for (http::FieldRef& f : head.all()) {
         if (f.id == http::FieldId::kContentLength && !bodiless) f.dropped = true;
         if (context_.flags.has(filters::Flag::kIR) && iequals(head.name(f), "Idempotent-Replayed"))
@@ -218,7 +222,10 @@ void Exchange::record_head(http::ResponseHead& head) {
         f.dropped |= f.id == http::FieldId::kTrailer;  // those of a recorded answer are not kept
     guard_->status = head.status;
     guard_->head = http::kept_head(head);
-    if (guard_->head.size() > key_settings().max_response.value) stream_answer();
+    if (guard_->head.size() <= key_settings().max_response.value) return;
+    // Without a body its head is all of it, and waits for the record like any last byte.
+    guard_->head_too_large = has_no_body(head.status);
+    if (!guard_->head_too_large) stream_answer();
 }
 
 void Exchange::record_body(std::span<const std::string_view> slices) {
@@ -282,7 +289,7 @@ void Exchange::settle_answer(std::span<const http::Field> trailers) {
     } else {
         guard_->record = std::make_shared<const policy::StoredResponse>(
             policy::StoredResponse{std::move(guard_->head), std::move(guard_->body)});
-        answered.answer.response = guard_->record;
+        if (!guard_->head_too_large) answered.answer.response = guard_->record;
     }
     settle(std::move(answered));
 }
