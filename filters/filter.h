@@ -149,6 +149,10 @@ class Chain {
     std::vector<std::unique_ptr<const Filter>> filters_;
 };
 
+// How long the exchange may take, from its head on: the route's timeout, or what the caller's deadline says if that is less.
+// Nothing = no limit. For who waits before the chain's last filter, which says the same.
+std::optional<Duration> time_allowed(const Context& context);
+
 // Their factories; chain.cc is the only caller.
 std::unique_ptr<const Filter> make_request_id();
 std::unique_ptr<const Filter> make_rate_limit();

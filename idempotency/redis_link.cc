@@ -103,6 +103,12 @@ void RedisLink::stepped(const redisReply& reply) {
     const auto error = error_of(reply);
     // What a user need not be permitted: to ask for the role, and for the memory.
     const bool needed = step != Step::kRole && step != Step::kMemory;
+    if (error && step == Step::kAuth &&
+        (error->trouble == RedisTrouble::kOther || error->trouble == RedisTrouble::kNotPermitted)) {
+        // Not shown: "unknown command 'AUTH', with args beginning with: ..." has the password in it.
+        fail(RedisTrouble::kCredentials, {});
+        return;
+    }
     if (error && (needed || error->trouble != RedisTrouble::kNotPermitted) && step != Step::kMemory) {
         fail(error->trouble, error->error);
         return;

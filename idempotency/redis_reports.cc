@@ -172,7 +172,11 @@ void RedisReports::on_timeout(Instant now) {
     }
     for (auto& entry : due) {
         kept_bytes_ -= bytes_of(entry->report);
-        if (entry->until > now) send(std::move(entry), ScriptBy::kSha);
+        if (entry->until > now) {
+            send(std::move(entry), ScriptBy::kSha);
+        } else {  // after a long stop of the process its call may not have been told yet
+            tell(*entry, intended(entry->report), false);
+        }
     }
     for (Entry* const entry : unanswered)
         tell(*entry, intended(entry->report), false);

@@ -245,6 +245,7 @@ void Exchange::answer_problem(const Problem& problem, int status, std::string_vi
 }
 
 void Exchange::answer_locally(const filters::LocalResponse& response) {
+    if (owns_key()) settle(idempotency::Released{});  // nothing left; the answer need not wait for the record
     upstream_done_ = true;
     const std::string via = proxy_status(context_.node->name, {}, {});
     if (!response.location.empty()) context_.response_fields.add("Location", response.location);

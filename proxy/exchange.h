@@ -106,8 +106,9 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     // With an idempotency key.
     const config::IdempotencySettings& key_settings() const;
     bool owns_key() const { return guard_ && guard_->stage == KeyGuard::Stage::kOwner; }
+    bool lease_over() const;
     void hold();
-    void take_body(std::span<const std::string_view> slices);
+    bool take_body(std::span<const std::string_view> slices);
     void body_too_large();
     void ask_store();
     void own(const policy::Forward& forward);
@@ -125,6 +126,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::string_view policy_link() const;
     std::size_t answer_room() const;
     bool report_failure(Failure failure, std::string_view detail, Duration retry_after);
+    bool has_no_body(int status) const;
     void answer_kept(http::ResponseHead& head, std::string_view body);
     void end_detached();
     void clear_guard();

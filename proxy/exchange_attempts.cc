@@ -53,8 +53,7 @@ policy::AttemptEnd end_for(http::ClientError error) {
 
 // `released`: from the waiting list, whose turn it is. Others do not overtake those that wait.
 void Exchange::begin_attempt(bool fresh, bool released) {
-    if (owns_key() &&
-        worker_.loop().now() >= guard_->lease_end) {  // by now another may have been told the same
+    if (lease_over()) {
         fail(Failure::kRouteTimeout);
         return;
     }
@@ -82,7 +81,7 @@ void Exchange::start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh
     options.request.head = request().method == http::Method::kHead;
     options.request.upgrade_asked = request().upgrade;
     options.request.read_timeout = cluster_->settings().read_timeout;
-    if (owns_key() && !http::is_idempotent(request().method)) options.idle_max = kIdleMaxOfOwner;
+    if (owns_key()) options.idle_max = kIdleMaxOfOwner;
     if (fresh) options.idle_max = Duration(0);
     if (route_->settings->retry) options.per_try_timeout = route_->settings->retry->per_try_timeout;
     attempt.start(cluster_, endpoint, options);
@@ -235,7 +234,8 @@ void Exchange::stop_trying(bool failed) {
 bool Exchange::may_try_again(const http::ClientFailure& failure) const {
     // A kept connection that the upstream closed while the request was under way: the one case in which a request is
     // repeated without being asked, once, and only when repeating is harmless (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
-    return failure.error == http::ClientError::kReset && failure.reused && attempts_ == 1 &&
+    // Never under an idempotency key, whatever the method: its request leaves once unless the route asks for repetitions.
+    return failure.error == http::ClientError::kReset && failure.reused && attempts_ == 1 && !owns_key() &&
            safe_to_repeat() && request().framing == http::Framing::kNone && !response_started();
 }
 

@@ -43,14 +43,22 @@ const config::IdempotencySettings& Exchange::key_settings() const {
 void Exchange::hold() {
     if (!guard_) guard_ = std::make_unique<KeyGuard>();
     guard_->stage = Stage::kBody;
+    // The fields that the filters behind this one add are views, of this too, and may be sent when the connection is gone.
+    context_.peer_ip = arena_.copy(connection().peer_ip());
     guard_->store = snapshot_->stores[route_->index];
     guard_->fingerprint.emplace(
         request().method_text(), request().path_and_query(),
         request().find(http::FieldId::kContentType) != nullptr
             ? std::optional<std::string_view>(request().value_of(http::FieldId::kContentType))
             : std::nullopt);
-    // The filters behind this one say it again, and less if the caller's deadline is nearer.
-    worker_.loop().schedule(*this, route_->settings->timeout - (worker_.loop().now() - began_));
+    // The filters behind this one say it again: who waits for the store has no more time than who is forwarded.
+    const Duration allowed = filters::time_allowed(context_).value_or(route_->settings->timeout);
+    if (allowed <= Duration(0)) {
+        guard_->stage = Stage::kNone;
+        fail(Failure::kDeadlinePassed);
+        return;
+    }
+    worker_.loop().schedule(*this, allowed - (worker_.loop().now() - began_));
     const std::uint64_t body_max = key_settings().max_request.value;
     if (request().framing == http::Framing::kLength && request().content_length > body_max) {
         body_too_large();
@@ -60,8 +68,7 @@ void Exchange::hold() {
         const std::string early = std::move(body_);
         body_.clear();
         const std::string_view piece = early;
-        take_body({&piece, 1});
-        if (guard_->stage != Stage::kBody) return;
+        if (!take_body({&piece, 1})) return;
     }
     if (request_complete()) {
         ask_store();
@@ -75,20 +82,22 @@ void Exchange::hold() {
     resume_request();
 }
 
-void Exchange::take_body(std::span<const std::string_view> slices) {
+// False: refused, and this exchange may be gone.
+bool Exchange::take_body(std::span<const std::string_view> slices) {
     for (const std::string_view s : slices) {
         if (body_.size() + s.size() > key_settings().max_request.value) {
             body_too_large();
-            return;
+            return false;
         }
         if (!worker_.hold_bytes(s.size())) {
             key_refused(KeyOutcome::kStoreError, Failure::kKeyBodiesHeld);
-            return;
+            return false;
         }
         held_bytes_ += s.size();
         body_.append(s);
         guard_->fingerprint->body(s);
     }
+    return true;
 }
 
 void Exchange::body_too_large() {
@@ -154,6 +163,11 @@ void Exchange::own(const policy::Forward& forward) {
     run_filters();
 }
 
+// By now another may have been told to forward: nothing of this one leaves any more.
+bool Exchange::lease_over() const {
+    return owns_key() && worker_.loop().now() >= guard_->lease_end;
+}
+
 void Exchange::without_store(Failure failure, Duration retry_after) {
     if (key_settings().on_store_error == config::OnStoreError::kReject) {
         key_refused(KeyOutcome::kStoreError, failure, {}, retry_after);
@@ -192,8 +206,12 @@ void Exchange::give_again(const policy::Replay& replay) {
     answer_kept(kept.head(), replay.response->body);
 }
 
+bool Exchange::has_no_body(int status) const {
+    return request().method == http::Method::kHead || status == 204 || status == 304;
+}
+
 void Exchange::answer_kept(http::ResponseHead& head, std::string_view body) {
-    const bool bodiless = request().method == http::Method::kHead || head.status == 204 || head.status == 304;
+    const bool bodiless = has_no_body(head.status);
     for (http::FieldRef& f : head.all()) {
         if (f.id == http::FieldId::kContentLength && !bodiless) f.dropped = true;
         if (context_.flags.has(filters::Flag::kIR) && iequals(head.name(f), "Idempotent-Replayed"))
@@ -213,7 +231,10 @@ void Exchange::record_head(http::ResponseHead& head) {
     guard_->status = head.status;
     if (head.framing == http::Framing::kLength) guard_->length = head.content_length;
     guard_->head = http::kept_head(head);
-    if (guard_->head.size() > key_settings().max_response.value) stream_answer();
+    if (guard_->head.size() <= key_settings().max_response.value) return;
+    // Without a body its head is all of it, and waits for the record like any last byte.
+    guard_->head_too_large = has_no_body(head.status);
+    if (!guard_->head_too_large) stream_answer();
 }
 
 void Exchange::record_body(std::span<const std::string_view> slices) {
@@ -238,6 +259,8 @@ void Exchange::stream_answer() {
     guard_->streaming = true;
     const std::string body = std::move(guard_->body);
     guard_->body.clear();
+    worker_.give_back_bytes(body.size());
+    held_bytes_ -= body.size();
     if (detached_) return;
     http::KeptHead kept;
     require(kept.parse(guard_->head, guard_->status), "a head that was just kept can be read");
@@ -269,13 +292,14 @@ void Exchange::settle_answer(std::span<const http::Field> trailers) {
     if (key_settings().record == config::RecordAnswers::kBelow500)
         answered.record = policy::RecordAnswers::kBelow500;
     if (guard_->streaming) {
+        held_trailers_.clear();  // those of the request
         for (const http::Field& f : trailers)
             held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
     } else {
         guard_->body.shrink_to_fit();  // it may stay for as long as the key's window
         guard_->record = std::make_shared<const policy::StoredResponse>(
             policy::StoredResponse{std::move(guard_->head), std::move(guard_->body)});
-        answered.answer.response = guard_->record;
+        if (!guard_->head_too_large) answered.answer.response = guard_->record;
     }
     settle(std::move(answered));
 }
@@ -347,9 +371,10 @@ bool Exchange::goes_on() const {
 
 // The client's connection lets go of it.
 void Exchange::detach() {
-    context_.peer_ip = arena_.copy(connection().peer_ip());
     detached_ = true;
     worker_.detached(*this);
+    // It may have been waiting for its client to read.
+    if (winner_ != nullptr && winner_->active()) winner_->stream().resume_response();
 }
 
 void Exchange::end_detached() {

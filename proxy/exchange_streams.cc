@@ -10,6 +10,13 @@ namespace outrider::proxy {
 // ---- the request, upstream --------------------------------------------------------------------------------------------
 
 void Exchange::attempt_ready(Attempt& attempt) {
+    if (lease_over()) {  // connecting took long, or a hedge came late
+        attempt.give_up(cluster_->cells().canceled, false);
+        if (running() != nullptr) return;
+        leave_phase();
+        fail(Failure::kRouteTimeout);
+        return;
+    }
     attempt.sending();
     if (guard_) guard_->left = true;
     PooledConnection& upstream = attempt.stream();

@@ -38,6 +38,7 @@ struct KeyGuard {
     std::optional<std::uint64_t> length;                   // of its body, if the upstream said it
     bool streaming = false;    // above max_response: it goes to the client as it comes, all but its last byte
     std::optional<char> last;  // that one
+    bool head_too_large = false;  // of an answer without a body: neither recorded nor streamed
     // What the client is told when the report is recorded, in place of an answer.
     std::optional<Failure> failure;
     std::string failure_detail;

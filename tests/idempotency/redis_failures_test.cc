@@ -157,6 +157,19 @@ TEST(RedisFailures, AWrongPasswordIsSaidWithoutIt) {
     EXPECT_EQ(log.count("horse"), 0u);
 }
 
+// Redis quotes the arguments of a command that it does not know.
+TEST(RedisFailures, APasswordIsNotShownByARedisThatKnowsNoAuth) {
+    const LogText log;
+    const RedisServer server({"--rename-command", "AUTH", ""});
+    config::StoreSettings settings = settings_for(server);
+    settings.url.password = "wrong-donkey";
+    Worker worker(settings, false);
+    ASSERT_TRUE(worker.run.until([&] { return !worker.shared->report.problem().empty(); }));
+    EXPECT_EQ(log.count("refuses the user or password"), 1u) << log.text();
+    EXPECT_EQ(log.count("donkey"), 0u) << log.text();
+    EXPECT_EQ(worker.shared->report.problem().find("donkey"), std::string::npos);
+}
+
 TEST(RedisFailures, TheRightPasswordUserAndDatabaseAreUsed) {
     const RedisServer server(
         {"--requirepass", "right-horse", "--user", "ada", "on", ">pw", "~*", "&*", "+@all"});
