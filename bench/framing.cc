@@ -20,7 +20,8 @@ Fields read_fields(std::string_view head) {
         const std::string_view field = head.substr(line, end - line);
         line = end + 1;
         const char first = field.empty() ? '\0' : ascii_lower(field.front());
-        if (first != 'c' && first != 't') continue;  // nobody else's field matters: stay quick
+        if (first != 'c' && first != 't' && first != 'i')
+            continue;  // nobody else's field matters: stay quick
         const std::size_t colon = field.find(':');
         if (colon == std::string_view::npos) continue;
         const std::string_view name = field.substr(0, colon);
@@ -34,6 +35,8 @@ Fields read_fields(std::string_view head) {
             fields.chunked = iequals(value, "chunked");
         } else if (iequals(name, "connection")) {
             fields.close = iequals(value, "close");
+        } else if (iequals(name, "idempotent-replayed")) {
+            fields.replayed = iequals(value, "true");
         }
     }
     return fields;

@@ -18,7 +18,8 @@ struct Fields {
     bool has_length = false;
     std::uint64_t length = 0;
     bool chunked = false;
-    bool close = false;  // Connection: close
+    bool close = false;     // Connection: close
+    bool replayed = false;  // Idempotent-Replayed: true
 };
 Fields read_fields(std::string_view head);
 

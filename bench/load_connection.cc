@@ -28,6 +28,7 @@ bool LoadConnection::open(std::uint16_t port, Epoll& epoll) {
 void LoadConnection::close() {
     socket_.close();
     unsent_.clear();
+    copies_.clear();
     outstanding_.clear();
     head_.clear();
     in_body_ = last_ = broken_ = false;
@@ -36,6 +37,18 @@ void LoadConnection::close() {
 void LoadConnection::send(const std::string& request, const Sent& about) {
     outstanding_.push_back(about);
     send_part(request);
+}
+
+void LoadConnection::send_copy(std::string_view request, const Sent& about) {
+    const bool first = unsent_.empty();
+    outstanding_.push_back(about);
+    if (first) {
+        send_part(request);
+        if (unsent_.empty()) return;
+        request = unsent_.front();
+        unsent_.pop_front();
+    }
+    unsent_.emplace_back(copies_.emplace_back(request));
 }
 
 void LoadConnection::send_part(std::string_view bytes) {
@@ -52,6 +65,7 @@ bool LoadConnection::flush() {
         if (!next.empty()) return true;  // writability will be reported
         unsent_.pop_front();
     }
+    copies_.clear();
     return true;
 }
 
@@ -112,6 +126,7 @@ bool LoadConnection::take_head(std::string_view head) {
     if (status_ >= 100 && status_ < 200) return true;  // an interim answer: the real one follows
     const Fields fields = read_fields(head);
     last_ = fields.close;
+    replayed_ = fields.replayed;
     if (status_ == 204 || status_ == 304) {
         body_.start_length(0);
     } else if (fields.chunked) {
@@ -127,7 +142,7 @@ bool LoadConnection::take_head(std::string_view head) {
 
 void LoadConnection::complete(std::uint64_t now, std::vector<Completed>& completed) {
     in_body_ = false;
-    completed.push_back({outstanding_.front(), now, status_});
+    completed.push_back({outstanding_.front(), now, status_, replayed_});
     outstanding_.pop_front();
 }
 

@@ -28,6 +28,7 @@ struct Completed {
     Sent request;
     std::uint64_t answered_ns = 0;
     int status = 0;
+    bool replayed = false;  // a recorded answer, given again
 };
 
 class LoadConnection {
@@ -43,6 +44,8 @@ class LoadConnection {
 
     // `request` must stay where it is until it was sent. Errors show at the next on_event().
     void send(const std::string& request, const Sent& about);
+    // The same for a request that need not stay.
+    void send_copy(std::string_view request, const Sent& about);
     // Bytes that are no whole request (dripping); nothing is outstanding because of them.
     void send_part(std::string_view bytes);
 
@@ -60,6 +63,7 @@ class LoadConnection {
 
     Socket socket_;
     std::deque<std::string_view> unsent_;
+    std::deque<std::string> copies_;  // what unsent_ refers to, if it would not stay
     std::deque<Sent> outstanding_;
     std::string head_;  // part of a head
     Body body_;
@@ -67,6 +71,7 @@ class LoadConnection {
     bool last_ = false;
     bool broken_ = false;
     int status_ = 0;
+    bool replayed_ = false;
     std::uint64_t bytes_received_ = 0;
 };
 

@@ -24,6 +24,8 @@ what to ask for
   --extra-fields N       N more header fields of 33 bytes in each request
   --body BYTES           POST with such a body
   --chunked              ... sent as chunks of 16 KiB
+  --key unique|pool:N    an Idempotency-Key: another one in each request, or N of them in turn (the same
+                         N each time this program is started); recorded answers count as "replayed"
 
 how to load (one of)
   --seconds S            closed loop: each connection sends as soon as it has its answer (default 2)
@@ -71,6 +73,18 @@ void set(std::vector<pid_t>& pids, std::string_view text) {
     }
 }
 
+void set_keys(LoadOptions& options, std::string_view text) {
+    constexpr std::string_view kPool = "pool:";
+    if (text == "unique") {
+        options.keys = Keys::kUnique;
+    } else if (text.starts_with(kPool)) {
+        options.keys = Keys::kPool;
+        set(options.keys_in_pool, text.substr(kPool.size()));
+    }
+    if (options.keys == Keys::kNone || (options.keys == Keys::kPool && options.keys_in_pool == 0))
+        usage_error("--key is unique or pool:N");
+}
+
 struct Option {
     const char* name;
     int has_argument;
@@ -88,6 +102,7 @@ const Option kOptions[] = {
     {"extra-fields", required_argument, [](O& o, Text value) { set(o.extra_fields, value); }},
     {"body", required_argument, [](O& o, Text value) { set(o.body, value); }},
     {"chunked", no_argument, [](O& o, Text) { o.chunked = true; }},
+    {"key", required_argument, [](O& o, Text value) { set_keys(o, value); }},
     {"seconds", required_argument, [](O& o, Text value) { set(o.seconds, value); }},
     {"rate", required_argument, [](O& o, Text value) { set(o.rate, value); }},
     {"requests", required_argument, [](O& o, Text value) { set(o.requests, value); }},

@@ -9,6 +9,13 @@
 
 namespace outrider::bench {
 
+// Whether requests carry an Idempotency-Key, and which.
+enum class Keys : std::uint8_t {
+    kNone,
+    kUnique,  // never the same twice, in this process or another
+    kPool,    // keys_in_pool of them in turn, the same ones in each process
+};
+
 enum class Mode : std::uint8_t {
     kLoad,  // closed loop, open loop (rate > 0) or a fixed count (requests > 0)
     kIdle,  // connections that were used once and are then kept
@@ -29,10 +36,12 @@ struct LoadOptions {
     double rate = 0;             // requests a second over all connections
     std::uint64_t requests = 0;  // stop behind that many, without a warm-up
     std::string slow_path;
-    unsigned slow_every = 0;     // every so many requests ask for slow_path
-    unsigned extra_fields = 0;   // header fields added to each request
-    std::uint64_t body = 0;      // POST with a body of so many bytes
-    bool chunked = false;        // frame that body as chunks
+    unsigned slow_every = 0;    // every so many requests ask for slow_path
+    unsigned extra_fields = 0;  // header fields added to each request
+    std::uint64_t body = 0;     // POST with a body of so many bytes
+    bool chunked = false;       // frame that body as chunks
+    Keys keys = Keys::kNone;
+    std::uint64_t keys_in_pool = 0;
     unsigned drip_bytes = 200;   // of the head sent at once
     unsigned drip_every_ms = 0;  // then one more byte at this interval; 0 = none
     std::vector<pid_t> pids;     // whose CPU time is reported

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <deque>
+#include <string_view>
 
 #include <sys/resource.h>
 
@@ -16,6 +17,8 @@ namespace outrider::bench {
 namespace {
 
 constexpr double kSecond = 1e9;
+constexpr std::string_view kKeyPlace =
+    "0123456789abcdef-0123456789abcdef";                   // in a request: what is to be replaced
 constexpr std::uint64_t kCountedRunMax = 300'000'000'000;  // under callgrind a proxy is slow
 
 std::uint64_t own_cpu_ns() {
@@ -28,10 +31,34 @@ std::uint64_t own_cpu_ns() {
     return nanoseconds(use.ru_utime) + nanoseconds(use.ru_stime);
 }
 
+void write_hex(char* out, std::uint64_t value) {
+    for (int shift = 60; shift >= 0; shift -= 4)
+        *out++ = "0123456789abcdef"[(value >> shift) & 15];
+}
+
+// A prepared request whose key, if it has one, can be changed.
+class Request {
+  public:
+    Request(const LoadOptions& options, const std::string& path)
+        : text_(make_request(options, path)),
+          key_(options.keys == Keys::kNone ? std::string::npos : text_.find(kKeyPlace)) {}
+
+    const std::string& text() const { return text_; }
+    void set_key(std::uint64_t of_process, std::uint64_t number) {
+        write_hex(&text_[key_], of_process);
+        write_hex(&text_[key_ + kKeyPlace.size() / 2 + 1], number);
+    }
+
+  private:
+    std::string text_;
+    std::size_t key_;
+};
+
 // Counters at one instant; the difference of two describes the measured window.
 struct Reading {
     std::uint64_t at_ns = 0;
     std::uint64_t answered = 0;
+    std::uint64_t replayed = 0;
     std::uint64_t bytes = 0;
     std::uint64_t own_cpu_ns = 0;
     CpuUse target;
@@ -50,8 +77,9 @@ class LoadRun {
   public:
     explicit LoadRun(const LoadOptions& options)
         : options_(options),
-          request_(make_request(options, options.path)),
-          slow_request_(make_request(options, options.slow_path)),
+          key_of_process_(options.keys == Keys::kUnique ? now_ns() : 0),
+          request_(options, options.path),
+          slow_request_(options, options.slow_path),
           connections_(std::max(options.connections, options.connections_max)),
           in_free_list_(connections_.size(), false),
           begun_(options.connections),
@@ -132,8 +160,15 @@ class LoadRun {
 
     void send(LoadConnection& connection, std::uint64_t scheduled, std::uint64_t now) {
         const bool slow = options_.slow_every > 0 && sent_ % options_.slow_every == 0;
+        Request& request = slow ? slow_request_ : request_;
+        if (options_.keys != Keys::kNone) {
+            request.set_key(key_of_process_,
+                            options_.keys == Keys::kPool ? sent_ % options_.keys_in_pool : sent_);
+            connection.send_copy(request.text(), {scheduled, now, slow});
+        } else {
+            connection.send(request.text(), {scheduled, now, slow});
+        }
         ++sent_;
-        connection.send(slow ? slow_request_ : request_, {scheduled, now, slow});
     }
 
     std::uint64_t next_scheduled_ns() const {
@@ -202,6 +237,7 @@ class LoadRun {
     void record(const Completed& answer) {
         ++answered_;
         if (answer.status != 200) ++non_200_;
+        if (answer.replayed) ++replayed_;
         const Sent& request = answer.request;
         record_.add(request.scheduled_ns, answer.answered_ns, answer.status);
         if (!measuring_) return;
@@ -233,7 +269,7 @@ class LoadRun {
     }
 
     Reading read_counters() const {
-        return {now_ns(), answered_, bytes_, own_cpu_ns(), cpu_use_of(options_.pids)};
+        return {now_ns(), answered_, replayed_, bytes_, own_cpu_ns(), cpu_use_of(options_.pids)};
     }
 
     void print(const Reading& end) const {
@@ -244,10 +280,11 @@ class LoadRun {
         const double ticks = static_cast<double>(target.user_ticks + target.system_ticks);
         std::printf(
             "{\"requests\":%llu,\"seconds\":%.4f,\"rps\":%.1f,\"errors\":%llu,\"non_200\":%llu,"
-            "\"reconnects\":%llu,\"unanswered\":%llu,\"bytes_per_second\":%.0f,",
+            "\"reconnects\":%llu,\"unanswered\":%llu,\"replayed\":%llu,\"bytes_per_second\":%.0f,",
             static_cast<unsigned long long>(answered), seconds, static_cast<double>(answered) / seconds,
             static_cast<unsigned long long>(errors_), static_cast<unsigned long long>(non_200_),
             static_cast<unsigned long long>(reconnects_), static_cast<unsigned long long>(unanswered_),
+            static_cast<unsigned long long>(end.replayed - begin_.replayed),
             static_cast<double>(end.bytes - begin_.bytes) / seconds);
         std::printf("\"cpu_us\":%.3f,\"cpu_share\":%.4f,\"system_share\":%.3f,\"load_cpu_us\":%.3f,",
                     static_cast<double>(target.run_ns) * per_request_us,
@@ -263,8 +300,9 @@ class LoadRun {
     }
 
     const LoadOptions& options_;
-    const std::string request_;
-    const std::string slow_request_;
+    const std::uint64_t key_of_process_;
+    Request request_;
+    Request slow_request_;
     Epoll epoll_;
     std::vector<LoadConnection> connections_;
     std::deque<std::size_t> free_;  // open loop: connections with nothing outstanding, longest first
@@ -284,6 +322,7 @@ class LoadRun {
     std::uint64_t answered_ = 0;
     std::uint64_t errors_ = 0;
     std::uint64_t non_200_ = 0;
+    std::uint64_t replayed_ = 0;
     std::uint64_t reconnects_ = 0;
     std::uint64_t unanswered_ = 0;
     std::uint64_t bytes_ = 0;
@@ -303,6 +342,7 @@ std::string make_request(const LoadOptions& options, const std::string& path) {
         const std::string number = std::to_string(i + 100).substr(1);
         request += "X-Trace-" + number + ": 0123456789abcdef0123\r\n";
     }
+    if (options.keys != Keys::kNone) request += "Idempotency-Key: \"" + std::string(kKeyPlace) + "\"\r\n";
     if (options.body == 0) return request + "\r\n";
     request += "Content-Type: text/plain\r\n";
     if (!options.chunked) {
