@@ -12,10 +12,11 @@ from harness.processes import Child
 
 SYSCALLS = ("read readv recvfrom recvmsg write writev sendto sendmsg epoll_wait epoll_pwait epoll_pwait2 "
             "epoll_ctl splice futex clock_gettime poll ioctl setsockopt getsockopt accept4 connect close "
-            "shutdown socket timerfd_settime eventfd2").split()
+            "shutdown socket timerfd_settime eventfd2 pwrite64 pwritev fdatasync").split()
 REQUESTS_PERF = 20000
 REQUESTS_STRACE = 4000   # ptrace slows the proxy some twenty times
 CALLGRIND_COUNTS = (1000, 4000)
+LOAD = ("--path", "/1024")
 
 
 def syscall_tool():
@@ -28,10 +29,10 @@ def syscall_tool():
     return "strace" if shutil.which("strace") else None
 
 
-def syscalls(bench, peer, connections, run, tool):
-    """System calls per request by name, with "all" for their sum."""
+def syscalls(bench, peer, connections, run, tool, load=LOAD):
+    """System calls per request by name, with "all" for their sum. `load`: what is asked for."""
     output = os.path.join(run, "syscalls.txt")
-    load = ("--path", "/1024", "--connections", str(connections), "--requests")
+    load = (*load, "--connections", str(connections), "--requests")
     with bench.fresh(peer) as child:
         bench.load(peer.port, child.pids(), *load, "2000")
         if tool == "perf":
@@ -81,15 +82,15 @@ def read_strace(path):
     return counts
 
 
-def instructions(bench, peer, run, connections=64):
+def instructions(bench, peer, run, connections=64, load=LOAD):
     """User instructions per request under callgrind: the difference of two counts of requests, so that
-    starting and stopping cancel out. 1 KiB. Nothing when a run failed."""
+    starting and stopping cancel out. Nothing when a run failed."""
     few, many = CALLGRIND_COUNTS
-    costs = [callgrind(bench, peer, run, requests, connections) for requests in (few, many)]
+    costs = [callgrind(bench, peer, run, requests, connections, load) for requests in (few, many)]
     return (costs[1] - costs[0]) / (many - few) if all(costs) else None
 
 
-def callgrind(bench, peer, run, requests, connections):
+def callgrind(bench, peer, run, requests, connections, load):
     pattern = os.path.join(run, "callgrind.out")
     for old in glob.glob(pattern + ".*"):
         os.unlink(old)
@@ -99,8 +100,8 @@ def callgrind(bench, peer, run, requests, connections):
         return None
     try:
         time.sleep(0.5)
-        result = bench.load(peer.port, child.pids(), "--path", "/1024", "--connections",
-                            str(connections), "--requests", str(requests))
+        result = bench.load(peer.port, child.pids(), *load, "--connections", str(connections),
+                            "--requests", str(requests))
     finally:
         child.stop(patience=30)
     if not result or result["requests"] != requests:
