@@ -35,15 +35,15 @@ struct Writer {
 
     template <typename T>
     void number(T value) {
+        char bytes[sizeof(T)];
         for (std::size_t i = 0; i < sizeof(T); ++i) {
-            out += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xff);
+            bytes[i] = static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xff);
         }
+        out.append(bytes, sizeof bytes);
     }
     void type(Type type) { number(static_cast<std::uint8_t>(type)); }
     void digest(const Digest& digest) {
-        for (const std::uint8_t byte : digest.bytes) {
-            out += static_cast<char>(byte);
-        }
+        out.append(reinterpret_cast<const char*>(digest.bytes.data()), Digest::kSize);
     }
     void text(std::string_view bytes) {
         require(bytes.size() <= std::numeric_limits<std::uint32_t>::max(),
