@@ -108,7 +108,18 @@ struct Attempt {
     int status = 201;
     std::string error;
     Posted posted{};
+    std::string reference{};
 };
+
+// A word without spaces: one line of a journal.
+bool read_reference(const Json& json, std::string& out) {
+    constexpr std::size_t kMax = 128;
+    constexpr std::string_view kAllowed =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:";
+    if (!json.is_string()) return false;
+    out = json.get<std::string>();
+    return !out.empty() && out.size() <= kMax && out.find_first_not_of(kAllowed) == std::string::npos;
+}
 
 bool read_id(const Json& json, AccountId& out) {
     if (!json.is_number_integer()) return false;
@@ -126,7 +137,7 @@ bool read_amount(const Json& json, Cents& out) {
     return true;
 }
 
-Attempt attempt(Ledger& ledger, const Json& json) {
+Attempt attempt(Ledger& ledger, const LedgerApi::OnPosted& on_posted, const Json& json) {
     if (!json.is_object()) return {400, "a transfer is an object with from, to and amount"};
     for (const char* name : {"from", "to", "amount"}) {
         if (!json.contains(name)) return {400, std::string(name) + " is missing"};
@@ -137,8 +148,14 @@ Attempt attempt(Ledger& ledger, const Json& json) {
     if (!read_id(json["from"], from)) return {400, "from must be an account's number"};
     if (!read_id(json["to"], to)) return {400, "to must be an account's number"};
     if (!read_amount(json["amount"], amount)) return {400, "amount must be a whole number of cents"};
+    std::string reference;
+    if (json.contains("reference") && !read_reference(json["reference"], reference))
+        return {400, "reference must be 1 to 128 letters, digits and \"-_.:\""};
     const auto outcome = ledger.transfer(from, to, amount);
-    if (const auto* posted = std::get_if<Posted>(&outcome)) return {201, {}, *posted};
+    if (const auto* posted = std::get_if<Posted>(&outcome)) {
+        if (on_posted) on_posted(reference, posted->transfer);
+        return {201, {}, *posted, std::move(reference)};
+    }
     switch (std::get<Refusal>(outcome)) {
         case Refusal::kUnknownAccount:
             return {404, "no such account"};
@@ -242,9 +259,11 @@ Answer LedgerApi::show_transfer(std::string_view id) const {
 Answer LedgerApi::post_transfer(const ApiRequest& request) {
     Json json;
     if (auto refused = read_json(request, json)) return *refused;
-    const Attempt made = attempt(ledger_, json);
+    const Attempt made = attempt(ledger_, on_posted_, json);
     if (made.status != 201) return problem(made.status, made.error);
-    Answer answer = json_answer(201, to_json(made.posted));
+    Json out = to_json(made.posted);
+    if (!made.reference.empty()) out["reference"] = made.reference;
+    Answer answer = json_answer(201, out);
     answer.location = "/transfers/" + std::to_string(made.posted.transfer.id.value);
     return answer;
 }
@@ -257,10 +276,11 @@ Answer LedgerApi::post_bulk(const ApiRequest& request) {
         return problem(413, "at most " + std::to_string(kBulkMax) + " transfers at once");
     Json out = Json::array();
     for (const Json& each : json) {
-        const Attempt made = attempt(ledger_, each);
+        const Attempt made = attempt(ledger_, on_posted_, each);
         Json element = {{"status", made.status}};
         if (made.status == 201) {
             element.update(to_json(made.posted));
+            if (!made.reference.empty()) element["reference"] = made.reference;
         } else {
             element["error"] = made.error;
         }

@@ -3,6 +3,8 @@
 //   GET  /accounts?after=ID&limit=N     {"accounts":[…],"next":ID,"total_balance":CENTS}; next only when more follow
 //   GET  /accounts/ID                   {"id","balance","transfers"}
 //   POST /transfers                     {"from","to","amount"} -> 201 {"id","from","to","amount","balances":{ID:CENTS,…}}
+//                                       with "reference" (1 to 128 letters, digits and "-_.:"): the same in the answer, and
+//                                       told to on_posted(). It is a remark, nothing else: it makes no two transfers one
 //   POST /transfers/bulk                array of the same -> 200 array; element i answers request i, with "status"
 //   GET  /transfers?after=ID&limit=N    {"transfers":[…],"next":ID}
 //   GET  /transfers/ID
@@ -14,8 +16,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/http/message.h"
 #include "demo/ledger.h"
@@ -60,7 +64,11 @@ class LedgerApi {
     static constexpr std::size_t kBulkMax = 1000;
     static constexpr std::uint32_t kLatencyMax = 600'000;  // ms
 
-    explicit LedgerApi(Ledger& ledger) : ledger_(ledger) {}
+    // Called each time a transfer took effect, before it is answered.
+    using OnPosted = std::function<void(std::string_view reference, const Transfer&)>;
+
+    explicit LedgerApi(Ledger& ledger, OnPosted on_posted = {})
+        : ledger_(ledger), on_posted_(std::move(on_posted)) {}
 
     Answer answer(const ApiRequest& request);
 
@@ -80,6 +88,7 @@ class LedgerApi {
     Answer set_controls(const ApiRequest& request);
 
     Ledger& ledger_;
+    OnPosted on_posted_;
     Controls controls_;
 };
 

@@ -1,14 +1,20 @@
 // outrider-ledger: the application that the demonstration and the integration tests put behind the sidecar.
 //
 // stdout: one line "listening on http://IP:PORT" when it serves; a line a request on stderr unless --quiet.
+// --journal FILE: each transfer that took effect is appended to it as one line, "REFERENCE ID FROM TO AMOUNT" (REFERENCE "-": it had
+// none), before it is answered. What is there outlives a kill -9 of this process, though not the machine: nothing is synced. It is never
+// read: whoever wants to know how often something took effect counts the lines.
 // SIGTERM, SIGINT: stops accepting, answers what it has, exit 0; a second one, or --drain-timeout: at once.
 // Exit codes: 0 clean, 1 cannot start (reason on stderr), 2 usage.
 #include <charconv>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 
 #include <CLI/CLI.hpp>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/units.h"
@@ -24,7 +30,30 @@ struct Options {
     std::string latency = "0s";
     std::string drain_timeout = "10s";
     double fail_percent = 0;
+    std::string journal;
     bool quiet = false;
+};
+
+// Of what took effect. One write(2) a line in append mode: whole, and in the kernel's hands when it returns.
+class Journal {
+  public:
+    bool open(const std::string& path) {
+        file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        return file_ >= 0;
+    }
+    void append(std::string_view reference, const Transfer& transfer) const {
+        if (file_ < 0) return;
+        const std::string line =
+            std::string(reference.empty() ? "-" : reference) + " " + std::to_string(transfer.id.value) + " " +
+            std::to_string(transfer.from.value) + " " + std::to_string(transfer.to.value) + " " +
+            std::to_string(transfer.amount.value) + "\n";
+        if (::write(file_, line.data(), line.size()) == static_cast<ssize_t>(line.size())) return;
+        log_error("the journal cannot be written; what takes effect would not be known");
+        std::_Exit(1);
+    }
+
+  private:
+    int file_ = -1;  // until the process ends
 };
 
 // "127.0.0.1:3000", "[::1]:3000".
@@ -65,6 +94,7 @@ void describe(CLI::App& app, Options& options) {
     app.add_option("--fail-percent", options.fail_percent, "of requests that are answered with 503")
         ->check(CLI::Range(0.0, 100.0))
         ->capture_default_str();
+    app.add_option("--journal", options.journal, "a file that each transfer's effect is appended to");
     app.add_flag("--quiet", options.quiet, "no line a request");
 }
 
@@ -78,7 +108,14 @@ int serve(const Options& options) {
     std::signal(SIGPIPE, SIG_IGN);  // a write to a client that left is an error of that connection
     uv::raise_open_files();
     Ledger ledger(options.accounts, {options.initial});
-    LedgerApi api(ledger);
+    Journal journal;
+    if (!options.journal.empty() && !journal.open(options.journal)) {
+        std::cerr << "outrider-ledger: cannot open the journal " << options.journal << "\n";
+        return 1;
+    }
+    LedgerApi api(ledger, [&journal](std::string_view reference, const Transfer& transfer) {
+        journal.append(reference, transfer);
+    });
     api.controls().latency_ms = static_cast<std::uint32_t>(
         std::min<std::int64_t>(millis_of(*parse_duration(options.latency)), LedgerApi::kLatencyMax));
     api.controls().fail_percent = options.fail_percent;
