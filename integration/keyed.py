@@ -134,11 +134,29 @@ def start_or_skip(sidecar):
         raise
 
 
+def warm_up_body():
+    """A route whose requests claim a key and never leave: they tell whether the store answers, and leave nothing behind."""
+    return (route("warm-up", match={"path_prefix": "/warm-up"}, cluster="nowhere", idempotency={"store": "keys"})
+            + cluster("nowhere", 1))
+
+
+def wait_for_store(sidecar):
+    """Until every worker has its connection to the store: twenty connections in a row meet all workers but once in a million."""
+    def all_answer():
+        answers = (sidecar.get("/warm-up", fields=[("Idempotency-Key", fresh_key("warm"))], method="POST", body=b"") for _ in range(20))
+        return all(answer.status == 502 for answer in answers)
+
+    wait_until(all_answer, 20, "the store's answers to every worker")
+    return sidecar
+
+
 @contextlib.contextmanager
 def sidecar_with(store, body, **options):
     """A process of the test's own."""
-    sidecar = Sidecar(body + store.table(), **options)
+    sidecar = Sidecar((warm_up_body() if store.redis else "") + body + store.table(), **options)
     start_or_skip(sidecar)
+    if store.redis:
+        wait_for_store(sidecar)
     try:
         yield sidecar
     finally:
@@ -156,6 +174,9 @@ class KeyedSubject(Subject):
 
     def start(self):
         start_or_skip(self.sidecar)
+        if self.store.redis:
+            self.sidecar.reload(warm_up_body() + self.store.table())
+            wait_for_store(self.sidecar)
         return self
 
     def serve(self, *ports, idempotency=None, more="", **keys):
@@ -277,4 +298,4 @@ def digest_of(key, route="all", scope=(("header:authorization", None),)):
 
 __all__ = ["KINDS", "URN", "KeyedSubject", "Redis", "StoreKind", "assert_replay", "digest_of", "forget", "fresh_key", "key_fields", "key_path",
            "keyed_body", "keyed_route", "look", "own_fields", "post", "post_bytes", "posted", "problem_of", "sidecar_with",
-           "start_or_skip", "state_of", "store_page", "waiting"]
+           "start_or_skip", "state_of", "store_page", "wait_for_store", "waiting"]
