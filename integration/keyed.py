@@ -296,6 +296,6 @@ def digest_of(key, route="all", scope=(("header:authorization", None),)):
     return hashlib.sha256(out + part(route) + part(key)).hexdigest()
 
 
-__all__ = ["KINDS", "URN", "KeyedSubject", "Redis", "StoreKind", "assert_replay", "digest_of", "forget", "fresh_key", "key_fields", "key_path",
-           "keyed_body", "keyed_route", "look", "own_fields", "post", "post_bytes", "posted", "problem_of", "sidecar_with",
+__all__ = ["KINDS", "URN", "KeyedSubject", "Redis", "StoreKind", "assert_replay", "digest_of", "forget", "fresh_key", "key_fields",
+           "key_path", "keyed_body", "keyed_route", "look", "own_fields", "post", "post_bytes", "posted", "problem_of", "sidecar_with",
            "start_or_skip", "state_of", "store_page", "wait_for_store", "waiting"]

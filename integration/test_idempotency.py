@@ -334,7 +334,8 @@ def test_the_duplicate_of_one_that_never_left_runs(subject):
     """The first one waits for an endpoint until its caller's deadline, the duplicate for the first one, then for the endpoint."""
     port = free_port()
     health = {"path": "/healthz", "interval": "100ms", "timeout": "100ms", "unhealthy_after": 1, "healthy_after": 1}
-    sidecar = subject.serve(port, cluster_keys={"health": health, "limits": {"hold": "20s"}}, timeout="20s", idempotency={"wait_timeout": "20s"})
+    sidecar = subject.serve(port, cluster_keys={"health": health, "limits": {"hold": "20s"}}, timeout="20s",
+                            idempotency={"wait_timeout": "20s"})
     wait_until(lambda: sidecar.json("/clusters")["clusters"][0]["endpoints"][0]["state"] == "unhealthy")
     key = fresh_key()
     with posted(sidecar, key, fields=[("Outrider-Deadline-Ms", "2000")]) as client, RawClient(sidecar.port) as second:

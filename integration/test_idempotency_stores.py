@@ -256,7 +256,8 @@ def outcomes(sidecar):
 
 def test_nobody_waits_beyond_max_waiting():
     gate = Gate(numbered())
-    with StoreKind("memory", max_waiting=2) as store, endpoints(gate) as (app,), sidecar_with(store, keyed_body(app.port), workers=2) as sidecar:
+    with StoreKind("memory", max_waiting=2) as store, endpoints(gate) as (app,), \
+            sidecar_with(store, keyed_body(app.port), workers=2) as sidecar:
         key = fresh_key()
         with posted(sidecar, key) as client, posted(sidecar, key) as second:
             wait_until(lambda: gate.waiting == 1 and waiting(sidecar) == 1)
