@@ -566,6 +566,20 @@ def test_a_reset_is_repeated_only_under_a_key(subject, keyed):
         assert subject.counted("outrider_retries_total") == (1 if keyed else 0)
 
 
+@pytest.mark.parametrize("fields", [[], [("Content-Length", "0")]], ids=["no length", "length 0"])
+def test_a_kept_connection_that_is_reset_repeats_nothing_unasked(subject, fields):
+    """Without a body a GET is sent once more (RFC 9112 section 9.3.1). What a key is for is not: it may have taken effect."""
+    with endpoints(Turns(echo, resets, numbered())) as (app,):
+        sidecar = subject.serve(app.port)
+        with RawClient(sidecar.port) as client:
+            assert client.request(post_bytes(body=b"x")).status == 200  # the upstream's connection is kept, by this worker
+            key = fresh_key()
+            answer = client.request(post_bytes(key, body=None, fields=fields, last=True))
+            assert (answer.status, heads(app)) == (502, 2), "it ran again"
+        problem_of(post(sidecar, key, body=None, fields=fields), 409, "unknown")
+        assert heads(app) == 2
+
+
 def test_retries_that_are_spent_leave_the_outcome_unknown(subject):
     with endpoints(resets) as (app,):
         sidecar = subject.serve(app.port, retry={**AMPLE, "attempts": 3, "on": ["reset"]})
