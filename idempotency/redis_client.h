@@ -37,6 +37,7 @@ struct RedisShared {
     RedisReport report;
     RedisReport notices_report;
     std::atomic<std::uint64_t> waiting{0};
+    std::atomic<unsigned> tried{0};  // clients that know whether they reach Redis
 };
 
 class RedisClient final : public StoreClient,
@@ -74,6 +75,7 @@ class RedisClient final : public StoreClient,
     void later(std::function<void()> task);
 
     void on_link_up() override { parts_->reports.resume(); }
+    void on_link_tried() override { ++shared_->tried; }
     bool ask_again(const RedisQuestionRef& question) override;
     void answer(RedisQuestion& question, const policy::Verdict& verdict) override;
     void on_key_settled(const policy::Digest& key) override { parts_->waiting.settled(key); }

@@ -132,8 +132,14 @@ void RedisLink::look_at_memory(const redisReply& reply) {
     if (text != "noeviction") report_.may_evict(where_, text);
 }
 
+void RedisLink::tried() {
+    if (!tried_) owner_.on_link_tried();
+    tried_ = true;
+}
+
 void RedisLink::become_ready() {
     state_ = State::kReady;
+    tried();
     loop_.cancel(*this);
     if (use_ == Use::kCommands) report_.well(where_);
     owner_.on_link_up();
@@ -143,6 +149,7 @@ void RedisLink::fail(RedisTrouble trouble, std::string_view error) {
     if (state_ == State::kBackoff) return;
     const bool was_ready = ready();
     state_ = State::kBackoff;
+    tried();
     report_.trouble(trouble, where_, error, loop_.now());
     connection_.reset();
     steps_.clear();

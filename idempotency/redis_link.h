@@ -46,6 +46,8 @@ class RedisLink final : private RedisConnection::Owner, private Timer {
       public:
         virtual void on_link_up() = 0;
         virtual void on_link_down() {}
+        // The first attempt to connect is over, however it went; before on_link_up().
+        virtual void on_link_tried() {}
         virtual void on_channel(std::string_view /*kind*/, std::string_view /*channel*/) {}
 
       protected:
@@ -90,6 +92,7 @@ class RedisLink final : private RedisConnection::Owner, private Timer {
     void stepped(const redisReply& reply);
     void look_at_memory(const redisReply& reply);
     void become_ready();
+    void tried();
     // The connection is over, or never was.
     void fail(RedisTrouble trouble, std::string_view error);
     void arm_for_oldest();
@@ -120,7 +123,8 @@ class RedisLink final : private RedisConnection::Owner, private Timer {
     std::size_t asked_bytes_ = 0;
     std::size_t overdue_ = 0;  // of asks_, the oldest ones
     bool troubled_ = false;    // reported while ready
-    unsigned failures_ = 0;    // in a row, until a question was answered
+    bool tried_ = false;
+    unsigned failures_ = 0;  // in a row, until a question was answered
 };
 
 }  // namespace outrider::idempotency

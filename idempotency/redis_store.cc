@@ -86,6 +86,7 @@ class RedisStore final : public Store, private RedisLink::Owner, private Timer {
     std::unique_ptr<StoreClient> connect(uv::Loop& loop, const StoreCells& cells) override {
         return std::make_unique<RedisClient>(loop, shared_, cells);
     }
+    bool settled(unsigned clients) const override { return shared_->tried >= clients; }
     void look(const Digest& key, std::function<void(Result<KeyView>)> done) override {
         ask(std::make_unique<LookQuestion>(key, std::move(done)));
     }

@@ -116,6 +116,9 @@ class Store {
     // For the thread of `loop`, on that thread. `cells` are that thread's own (wal_sync is not used there).
     virtual std::unique_ptr<StoreClient> connect(uv::Loop& loop, const StoreCells& cells) = 0;
 
+    // Each of so many clients has been able to ask, or found that it cannot for now. Any thread.
+    virtual bool settled(unsigned /*clients*/) const { return true; }
+
     // For the admin endpoint: on the main thread, answered there later, exactly once.
     virtual void look(const policy::Digest& key, std::function<void(Result<KeyView>)> done) = 0;
     virtual void forget(const policy::Digest& key, std::function<void(Result<policy::Forgotten>)> done) = 0;

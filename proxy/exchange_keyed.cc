@@ -229,7 +229,11 @@ void Exchange::record_head(http::ResponseHead& head) {
     for (http::FieldRef& f : head.all())
         f.dropped |= f.id == http::FieldId::kTrailer;  // those of a recorded answer are not kept
     guard_->status = head.status;
-    if (head.framing == http::Framing::kLength) guard_->length = head.content_length;
+    if (head.framing == http::Framing::kLength) {
+        guard_->length = head.content_length;
+        if (head.content_length <= key_settings().max_response.value)
+            guard_->body.reserve(head.content_length);
+    }
     guard_->head = http::kept_head(head);
     if (guard_->head.size() <= key_settings().max_response.value) return;
     // Without a body its head is all of it, and waits for the record like any last byte.
@@ -296,7 +300,7 @@ void Exchange::settle_answer(std::span<const http::Field> trailers) {
         for (const http::Field& f : trailers)
             held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
     } else {
-        guard_->body.shrink_to_fit();  // it may stay for as long as the key's window
+        if (!guard_->length) guard_->body.shrink_to_fit();  // it may stay for as long as the key's window
         guard_->record = std::make_shared<const policy::StoredResponse>(
             policy::StoredResponse{std::move(guard_->head), std::move(guard_->body)});
         if (!guard_->head_too_large) answered.answer.response = guard_->record;

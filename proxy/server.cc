@@ -388,10 +388,21 @@ void Server::on_signal(int signum) {
     }
 }
 
+// The first keyed requests must not be refused only because the connections to their store are still being made.
+bool Server::stores_settled() const {
+    for (const ListenerEntry& listener : snapshot_->listeners) {
+        for (const RouteEntry& route : listener.routes) {
+            if (route.idempotency && !route.idempotency->store->settled(worker_count())) return false;
+        }
+    }
+    return true;
+}
+
 std::string Server::not_ready_reason() const {
     if (draining_) return "draining";
     if (health_failing_) return "failed by an operator (POST /health/ok mends it)";
     if (!settled_ && !discovery_->settled()) return "waiting for the first DNS answers";
+    if (!settled_ && !stores_settled()) return "waiting for the stores of idempotency keys";
     settled_ = true;  // a cluster that a reload adds does not take the whole sidecar out
     return {};
 }

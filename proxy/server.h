@@ -74,6 +74,7 @@ class Server {
                                 std::vector<std::pair<std::string, std::vector<int>>>& opened);
     std::shared_ptr<const Snapshot> make_snapshot(config::LoadResult& loaded);
     void activate(std::shared_ptr<const Snapshot> snapshot);
+    bool stores_settled() const;
     void collect_health(Samples& samples) const;
     std::int64_t connections_max(std::uint32_t wanted) const;
     void register_metrics();
