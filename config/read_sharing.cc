@@ -48,21 +48,13 @@ void read_collapse(TableReader& route, std::optional<CollapseSettings>& out) {
     out = std::move(s);
 }
 
-Result<std::string> parse_call_path(std::string_view text) {
-    Result<std::string> path = parse_path(text);
-    if (path && path->find('?') != std::string::npos) {
-        return Error{in_quotes(text) + " must be a path without a query"};
-    }
-    return path;
-}
-
 void read_batch(TableReader& route, const RouteSettings& matched, std::optional<BatchSettings>& out) {
     auto table = route.table("batch");
     if (!table) return;
     BatchSettings s;
     const bool format = table->require_key("format", "format = \"json-array\"") &&
                         table->choice<BatchFormat>("format", kBatchFormats, s.format);
-    if (table->require_key("path", "path = \"/orders/bulk\"")) table->parsed("path", s.path, parse_call_path);
+    if (table->require_key("path", "path = \"/orders/bulk\"")) table->parsed("path", s.path, parse_path);
     table->integer("max_items", s.max_items, {1, kItemsMax});
     table->size("max_bytes", s.max_bytes, {kCallMin, kCallMax});
     table->duration("linger", s.linger, {0s, kLingerMax});

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from resilience import AMPLE, Gate, Subject, Turns, calm, endpoints, flags_of, heads, line_of, resets, silent
-from sidecar import ask, request_bytes, wait_until
+from resilience import AMPLE, Gate, Subject, Turns, calm, endpoints, flags_of, resets, silent
+from sidecar import request_bytes, wait_until
 from wire import RawClient
 
 STORE = '\n[store.keys]\nkind = "memory"\n'
@@ -289,8 +289,6 @@ def test_a_reset_is_everybodys(serve):
             gate.open()
             assert {client.response().status for client in clients} == {502}
         assert len(app.requests) == 2
-        with RawClient(sidecar.port) as client:
-            assert client is not None
 
 
 @pytest.mark.parametrize("status", [400, 500])
@@ -413,6 +411,37 @@ def test_a_client_with_a_key_goes_and_its_part_is_recorded(serve):
         assert calls(app) == [[0], [1, 2, 3]]
 
 
+def test_a_key_that_gave_up_while_it_waited_is_free_and_was_not_executed(serve):
+    gate = Gate(each())
+    with endpoints(Turns(gate, each())) as (app,):
+        sidecar = serve(app.port, keys=True)
+        hasty = post(1, fields=[("Idempotency-Key", '"hasty-1"'), ("Outrider-Deadline-Ms", "200")])
+        with behind(sidecar, app, [hasty, keyed(2, "hasty-2")]) as (_, clients):
+            assert clients[0].response().status == 504
+            gate.open()
+            assert clients[1].response().body == b"2"
+        again = ask_post(sidecar, 1, fields=[("Idempotency-Key", '"hasty-1"')])
+        assert (again.status, again.body, again.one("idempotent-replayed")) == (200, b"1", None)
+        assert calls(app) == [[0], [2], [1]]
+
+
+def test_a_key_that_gave_up_during_its_call_is_unknown_and_its_call_is_not_repeated(serve):
+    gate, second = Gate(each()), Gate(says(503))
+    with endpoints(Turns(gate, second, each())) as (app,):
+        sidecar = serve(app.port, keys=True, retry={"attempts": 3, **AMPLE})
+        hasty = post(1, fields=[("Idempotency-Key", '"late-1"'), ("Outrider-Deadline-Ms", "1000")])
+        with behind(sidecar, app, [hasty, keyed(2, "late-2")]) as (first, clients):
+            gate.open()
+            first.response()
+            assert app.wait_for(lambda: len(app.requests) == 2)
+            assert clients[0].response().status == 504
+            second.open()
+            # Its part alone is sent again, not the call with what has given up.
+            assert clients[1].response().body == b"2"
+        assert ask_post(sidecar, 1, fields=[("Idempotency-Key", '"late-1"')]).status == 409
+        assert calls(app) == [[0], [1, 2], [2]]
+
+
 # ---- clients that go -------------------------------------------------------------------------------------------------------
 
 
@@ -469,3 +498,37 @@ def test_a_retry_of_a_call_whose_parts_all_have_keys(serve, subject):
             gate.open()
             assert [client.response().body for client in clients] == [b"1", b"2"]
         assert calls(app) == [[0], [1, 2], [1, 2]]
+
+
+# ---- the process -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_lets_what_waits_go_on(serve, subject):
+    gate = Gate(each())
+    with endpoints(Turns(gate, each())) as (app,):
+        sidecar = serve(app.port)
+        with behind(sidecar, app, [post(1), post(2)]) as (first, clients):
+            serve(app.port, batch={"max_items": 7})
+            late = RawClient(sidecar.port)
+            with late:
+                late.send(post(3))  # under the new settings there is no call in flight
+                assert json.loads(late.response().body) == 3
+            gate.open()
+            assert [json.loads(client.response().body) for client in (first, *clients)] == [0, 1, 2]
+
+
+def test_a_process_that_is_stopped_meanwhile():
+    own = Subject(drain={"timeout": "100ms"})
+    gate = Gate(each())
+    with endpoints(Turns(gate, silent)) as (app,), own.sidecar:
+        sidecar = own.serve(app.port, match={"path": "/orders"}, batch={"format": "json-array", "path": "/orders/bulk"})
+        with behind(sidecar, app, [post(1), post(2), post(3)]) as (first, clients):
+            gate.open()
+            first.response()
+            assert app.wait_for(lambda: len(app.requests) == 2)
+            clients[2].reset()  # who carries it
+            wait_until(lambda: sidecar.json("/server_info")["connections"] == 3, 5, "its end")
+            first.send(post(4))
+            wait_until(lambda: in_flight(sidecar) == 4, 5, "one waits")
+            sidecar.stop()
+        gate.open()

@@ -1,10 +1,9 @@
 """Identical requests at the same time share one upstream call: who shares, who does not, and what a slow or lost client changes."""
 import contextlib
-import socket
 
 import pytest
 
-from resilience import Gate, Subject, Turns, calm, echo, endpoints, flags_of, heads, resets, silent, status
+from resilience import Gate, Subject, Turns, calm, echo, endpoints, resets, silent, status
 from sidecar import ask, request_bytes, wait_until
 from wire import ProtocolError, RawClient, Truncated
 
@@ -347,13 +346,41 @@ def test_a_slow_reader_of_an_endless_answer_is_cut_and_slows_nobody(serve, slow)
         wait_until(lambda: in_flight(sidecar) == 0, 5, "the end")
 
 
-def test_the_last_exchange_of_a_stopped_process(subject):
+# ---- the process -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_lets_groups_go_on(serve, subject):
+    gate = Gate()
+    with endpoints(gate) as (app,):
+        sidecar = serve(app.port)
+        with sent(sidecar, 3) as before:
+            serve(app.port, vary=["Accept"])
+            with sent(sidecar, 2) as after:
+                gate.open()
+                assert {one.body for one in answers(before + after)} == {b"/same"}
+        assert len(app.heads) == 2, "keys of other fields are not comparable"
+
+
+def test_each_worker_makes_a_call_at_most():
+    own = Subject(workers=3)
+    gate = Gate()
+    with endpoints(gate) as (app,), own.sidecar:
+        sidecar = own.serve(app.port, collapse={})
+        with sent(sidecar, 90) as clients:
+            gate.open()
+            assert {one.body for one in answers(clients)} == {b"/same"}
+        assert 1 <= len(app.heads) <= 3
+        assert collapsed(own) == 90 - len(app.heads)
+        calm(sidecar)
+
+
+def test_a_process_that_is_stopped_meanwhile():
     """A leader without its client ends with the process."""
-    own = Subject()
+    own = Subject(drain={"timeout": "100ms"})
     with endpoints(silent) as (app,), own.sidecar:
-        sidecar = own.serve(app.port, collapse={}, route_name="all")
-        with sent(sidecar, 1) as leader, sent(sidecar, 1):
+        sidecar = own.serve(app.port, collapse={})
+        with sent(sidecar, 1) as leader, sent(sidecar, 2):
             assert app.wait_for(lambda: app.requests)
             leader[0].reset()
-            wait_until(lambda: sidecar.json("/server_info")["connections"] == 1, 5, "its end")
+            wait_until(lambda: sidecar.json("/server_info")["connections"] == 2, 5, "its end")
             sidecar.stop()

@@ -98,7 +98,7 @@ void Exchange::admit_member() {
     }
     switch (arrival) {
         case Batcher::Arrival::kQueued:
-            body_.clear();  // the item is what is left of it
+            std::string().swap(body_);  // the item is what is left of it
             break;
         case Batcher::Arrival::kTooLarge:
             fail(Failure::kBatchMemberTooLarge);

@@ -70,8 +70,8 @@ TEST(ConfigBatch, FormatAndPathAreRequiredTheRestHasDefaults) {
 TEST(ConfigBatch, MistakesAreNamed) {
     const std::pair<const char*, const char*> cases[] = {
         {"format = \"csv\", path = \"/b\"", "csv"},
-        {"format = \"ndjson\", path = \"b\"", "\"b\""},
-        {"format = \"ndjson\", path = \"/b?x=1\"", "query"},
+        {"format = \"ndjson\", path = \"b\"", "must begin with '/'"},
+        {"format = \"ndjson\", path = \"/b?x=1\"", "without '?'"},
         {"format = \"ndjson\", path = \"/b\", max_items = 0", "max_items"},
         {"format = \"ndjson\", path = \"/b\", max_bytes = \"17MiB\"", "max_bytes"},
         {"format = \"ndjson\", path = \"/b\", linger = \"2s\"", "linger"},
