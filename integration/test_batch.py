@@ -30,10 +30,15 @@ def serve(subject):
 
     yield with_batch
     calm(subject.sidecar)
+    assert waiting(subject.sidecar) == 0
 
 
 def in_flight(sidecar):
     return sidecar.json("/server_info")["in_flight"]
+
+
+def waiting(sidecar):
+    return next(one for one in sidecar.json("/routes")["routes"] if one["name"] == "all")["batch"]["waiting"]
 
 
 def post(body, target="/orders", fields=(), method="POST"):
@@ -64,8 +69,8 @@ def calls(app):
 
 
 @contextlib.contextmanager
-def behind(sidecar, app, requests, first=post(0)):
-    """A first call is held by the gate; `requests` have all come meanwhile. Yields the first client and the others."""
+def behind(sidecar, app, requests, first=post(0), queued=True):
+    """A first call is held by the gate; `requests` have all come meanwhile, and wait. Yields the first client and the others."""
     before = len(app.requests)
     with contextlib.ExitStack() as stack:
         leader = stack.enter_context(RawClient(sidecar.port, patience=20))
@@ -76,7 +81,7 @@ def behind(sidecar, app, requests, first=post(0)):
             client = stack.enter_context(RawClient(sidecar.port, patience=20))
             client.send(data)
             clients.append(client)
-            wait_until(lambda: in_flight(sidecar) == number + 2, 10, "it is in flight")
+            wait_until(lambda: waiting(sidecar) == number + 1 if queued else in_flight(sidecar) == number + 2, 10, "its waiting")
         yield leader, clients
 
 
@@ -146,7 +151,8 @@ def test_other_credentials_are_other_calls(serve):
     with endpoints(Turns(gate, gate, each())) as (app,):
         sidecar = serve(app.port)
         first, *requests = [post(n, fields=[("Authorization", f"Bearer {n % 2}"), ("X-Request-Id", f"id-{n}")]) for n in range(6)]
-        with behind(sidecar, app, requests, first=first) as (_, clients):
+        with behind(sidecar, app, requests, first=first, queued=False) as (_, clients):
+            wait_until(lambda: waiting(sidecar) == 4, 5, "four wait")
             gate.open()
             assert [json.loads(client.response().body) for client in clients] == [1, 2, 3, 4, 5]
         by_user = {}
@@ -354,11 +360,11 @@ def test_a_callers_deadline_is_its_own(serve):
     gate = Gate(each())
     with endpoints(gate) as (app,):
         sidecar = serve(app.port)
-        hasty = post(1, fields=[("Outrider-Deadline-Ms", "200")])
-        with behind(sidecar, app, [hasty, post(2)]) as (first, clients):
-            assert clients[0].response().status == 504
+        hasty = post(1, fields=[("Outrider-Deadline-Ms", "1000")])
+        with behind(sidecar, app, [post(2), hasty]) as (first, clients):
+            assert clients[1].response().status == 504
             gate.open()
-            assert json.loads(clients[1].response().body) == 2
+            assert json.loads(clients[0].response().body) == 2
         assert calls(app) == [[0], [2]], "who has given up is taken out"
 
 
@@ -415,11 +421,11 @@ def test_a_key_that_gave_up_while_it_waited_is_free_and_was_not_executed(serve):
     gate = Gate(each())
     with endpoints(Turns(gate, each())) as (app,):
         sidecar = serve(app.port, keys=True)
-        hasty = post(1, fields=[("Idempotency-Key", '"hasty-1"'), ("Outrider-Deadline-Ms", "200")])
-        with behind(sidecar, app, [hasty, keyed(2, "hasty-2")]) as (_, clients):
-            assert clients[0].response().status == 504
+        hasty = post(1, fields=[("Idempotency-Key", '"hasty-1"'), ("Outrider-Deadline-Ms", "1000")])
+        with behind(sidecar, app, [keyed(2, "hasty-2"), hasty]) as (_, clients):
+            assert clients[1].response().status == 504
             gate.open()
-            assert clients[1].response().body == b"2"
+            assert clients[0].response().body == b"2"
         again = ask_post(sidecar, 1, fields=[("Idempotency-Key", '"hasty-1"')])
         assert (again.status, again.body, again.one("idempotent-replayed")) == (200, b"1", None)
         assert calls(app) == [[0], [2], [1]]
@@ -429,7 +435,7 @@ def test_a_key_that_gave_up_during_its_call_is_unknown_and_its_call_is_not_repea
     gate, second = Gate(each()), Gate(says(503))
     with endpoints(Turns(gate, second, each())) as (app,):
         sidecar = serve(app.port, keys=True, retry={"attempts": 3, **AMPLE})
-        hasty = post(1, fields=[("Idempotency-Key", '"late-1"'), ("Outrider-Deadline-Ms", "1000")])
+        hasty = post(1, fields=[("Idempotency-Key", '"late-1"'), ("Outrider-Deadline-Ms", "2000")])
         with behind(sidecar, app, [hasty, keyed(2, "late-2")]) as (first, clients):
             gate.open()
             first.response()

@@ -116,11 +116,15 @@ Json batch_json(const RouteEntry& route) {
         calls += count;
         sizes[BatchCells::kNames[i]] = count;
     }
-    for (const BatchCells& cell : route.batch)
+    std::int64_t waiting = 0;
+    for (const BatchCells& cell : route.batch) {
         requests += cell.requests->value();
+        waiting += cell.waiting->value();
+    }
     Json out = {{"path", route.settings->batch->path},
                 {"calls", calls},
                 {"requests", requests},
+                {"waiting", waiting},
                 {"sizes", std::move(sizes)}};
     if (calls != 0) out["mean_size"] = static_cast<double>(requests) / static_cast<double>(calls);
     return out;

@@ -89,6 +89,7 @@ Batcher::Arrival Batcher::arrive(Exchange& member, bool repeatable) {
     if (arrival == BatchQueue::Arrival::kTooLarge) return Arrival::kTooLarge;
     if (arrival == BatchQueue::Arrival::kFull) return Arrival::kFull;
     seat.stage = Stage::kWaits;
+    cells_.waiting->add(1);
     by_id_.emplace(seat.id, &member);
     return Arrival::kQueued;
 }
@@ -98,7 +99,7 @@ void Batcher::leave(Exchange& member) {
     const std::string group(member.context_.batch_group);
     by_id_.erase(seat.id);
     if (const auto found = groups_.find(group); found != groups_.end()) {
-        (void)found->second.leave(seat.id);
+        if (found->second.leave(seat.id) == BatchQueue::Left::kRemoved) cells_.waiting->add(-1);
         changed(group);
     }
 }
@@ -167,6 +168,7 @@ void Batcher::start(const std::string& group, const BatchQueue::Call& queued) {
     call->id = queued.id;
     call->group = group;
     call->queued = true;
+    cells_.waiting->add(-static_cast<std::int64_t>(queued.members.size()));
     std::vector<Exchange*> members;
     for (const MemberId id : queued.members) {
         Exchange* const member = find(id);

@@ -85,11 +85,14 @@ std::vector<BatchCells> batch_cells(Registry& metrics, unsigned workers, const s
                                   {"listener", "route", "size"});
     auto& requests = metrics.counter("batched_requests_total", "Requests sent as a part of a batch.",
                                      {"listener", "route"});
+    auto& waiting =
+        metrics.gauge("batch_waiting", "Requests that wait for a batch's call.", {"listener", "route"});
     std::vector<BatchCells> cells(workers);
     for (unsigned w = 0; w < workers; ++w) {
         for (std::size_t i = 0; i < BatchCells::kNames.size(); ++i)
             cells[w].calls[i] = &calls.at({listener, route, BatchCells::kNames[i]}, w);
         cells[w].requests = &requests.at({listener, route}, w);
+        cells[w].waiting = &waiting.at({listener, route}, w);
     }
     return cells;
 }

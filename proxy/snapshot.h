@@ -87,6 +87,7 @@ struct BatchCells {
     static constexpr std::array<const char*, 6> kNames{"1", "2-4", "5-9", "10-49", "50-99", "100+"};
     std::array<Counter*, 6> calls{};
     Counter* requests = nullptr;
+    Gauge* waiting = nullptr;  // for a call
 };
 
 struct RouteEntry {
