@@ -187,6 +187,7 @@ void read_route_policies(TableReader& route, Duration timeout, RouteSettings& ou
     read_concurrency(route, out.concurrency);
     read_fault(route, out.fault);
     read_idempotency(route, out.idempotency);
+    read_sharing(route, out);
 }
 
 }  // namespace outrider::config

@@ -21,6 +21,7 @@ inline constexpr std::size_t kHeaderRulesMax = 256;   // lines of one set, add o
 inline constexpr std::size_t kRetryOnMax = 256;       // elements of retry.on
 inline constexpr std::size_t kStoresMax = 64;         // each has threads or connections of its own
 inline constexpr std::size_t kScopeMax = 8;           // elements of idempotency.scope
+inline constexpr std::size_t kVaryMax = 16;           // elements of collapse.vary
 
 // Words of the closed sets, shared with to_toml().
 inline constexpr Choice<Balance> kBalances[] = {{"round-robin", Balance::kRoundRobin},
@@ -42,6 +43,9 @@ inline constexpr Choice<OnUnknown> kOnUnknowns[] = {{"reject", OnUnknown::kRejec
                                                     {"reexecute", OnUnknown::kReexecute}};
 inline constexpr Choice<RecordAnswers> kRecords[] = {{"all", RecordAnswers::kAll},
                                                      {"2xx-4xx", RecordAnswers::kBelow500}};
+inline constexpr Choice<BatchFormat> kBatchFormats[] = {{"json-array", BatchFormat::kJsonArray},
+                                                        {"ndjson", BatchFormat::kNdjson},
+                                                        {"json-rpc", BatchFormat::kJsonRpc}};
 inline constexpr Choice<StoreKind> kStoreKinds[] = {
     {"memory", StoreKind::kMemory}, {"log", StoreKind::kLog}, {"redis", StoreKind::kRedis}};
 inline constexpr Choice<SyncMode> kSyncModes[] = {{"group", SyncMode::kGroup}, {"none", SyncMode::kNone}};
@@ -59,6 +63,8 @@ void read_clusters(TableReader& root, std::vector<ClusterSettings>& out);
 void read_route_policies(TableReader& route, Duration timeout, RouteSettings& out);
 // [route.idempotency].
 void read_idempotency(TableReader& route, std::optional<IdempotencySettings>& out);
+// [route.collapse] and [route.batch].
+void read_sharing(TableReader& route, RouteSettings& out);
 // Of a table that only makes sense on the way to an upstream. `does`: "repeats what an upstream gets".
 void require_cluster(TableReader& route, TableReader& table, std::string_view does);
 // [store.NAME], sorted by name.

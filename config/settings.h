@@ -239,6 +239,26 @@ struct IdempotencySettings {
     friend bool operator==(const IdempotencySettings&, const IdempotencySettings&) = default;
 };
 
+// [route.collapse]: identical requests at the same time share one upstream call.
+struct CollapseSettings {
+    std::vector<std::string> vary;  // fields that make requests different; up to 16, none twice
+    friend bool operator==(const CollapseSettings&, const CollapseSettings&) = default;
+};
+
+enum class BatchFormat : std::uint8_t { kJsonArray, kNdjson, kJsonRpc };
+
+// [route.batch]: small POST requests leave together, in one call of the upstream's bulk interface.
+struct BatchSettings {
+    BatchFormat format = BatchFormat::kJsonArray;  // required
+    std::string path;                              // required: of the call, as the upstream sees it
+    std::uint32_t max_items = 100;                 // 1 to 10000
+    Bytes max_bytes{1024 * 1024};                  // 1KiB to 16MiB: of a call, and so of a member
+    Duration linger{};                             // 0s to 1s
+    bool envelope = false;                         // not with json-rpc
+    bool split_on_failure = true;
+    friend bool operator==(const BatchSettings&, const BatchSettings&) = default;
+};
+
 struct RouteSettings {
     std::string name;  // default: "route-N", N counted from 1 in file order
     std::string listener;
@@ -258,6 +278,8 @@ struct RouteSettings {
     std::optional<ConcurrencySettings> concurrency;
     std::optional<FaultSettings> fault;
     std::optional<IdempotencySettings> idempotency;
+    std::optional<CollapseSettings> collapse;
+    std::optional<BatchSettings> batch;
     friend bool operator==(const RouteSettings&, const RouteSettings&) = default;
 };
 

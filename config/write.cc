@@ -277,6 +277,17 @@ void write_idempotency(const IdempotencySettings& s, Writer& w) {
     w.line("policy_url", literal(s.policy_url));
 }
 
+void write_batch(const BatchSettings& s, Writer& w) {
+    w.section("[route.batch]");
+    w.line("format", word(kBatchFormats, s.format));
+    w.line("path", literal(s.path));
+    w.line("max_items", literal(s.max_items));
+    w.line("max_bytes", literal(s.max_bytes));
+    w.line("linger", literal(s.linger));
+    if (s.format != BatchFormat::kJsonRpc) w.line("envelope", literal(s.envelope));
+    w.line("split_on_failure", literal(s.split_on_failure));
+}
+
 void write_route_policies(const RouteSettings& s, Writer& w) {
     if (s.retry) write_retry(*s.retry, s.hedge.has_value(), w);
     if (s.hedge) write_hedge(*s.hedge, w);
@@ -293,6 +304,11 @@ void write_route_policies(const RouteSettings& s, Writer& w) {
         if (s.fault->abort > 0) w.line("abort", literal(s.fault->abort));
     }
     if (s.idempotency) write_idempotency(*s.idempotency, w);
+    if (s.collapse) {
+        w.section("[route.collapse]");
+        w.line("vary", literal_list(s.collapse->vary));
+    }
+    if (s.batch) write_batch(*s.batch, w);
 }
 
 // The plain keys first: TOML gives those that follow a sub-table's header to the sub-table.

@@ -9,6 +9,8 @@ Chain::Chain() {
     filters_.push_back(make_rate_limit());
     filters_.push_back(make_fault());
     filters_.push_back(make_idempotency());
+    filters_.push_back(make_collapse());
+    filters_.push_back(make_batch());
     filters_.push_back(make_concurrency());
     filters_.push_back(make_forwarding());
     filters_.push_back(make_route_action());

@@ -10,15 +10,16 @@
 namespace outrider::filters {
 namespace {
 
-bool is_deadline(const http::RequestHead& request, const http::FieldRef& field) {
-    return field.id == http::FieldId::kOutrider && iequals(request.name(field), "Outrider-Deadline-Ms");
+bool says_deadline(const Context& c, const http::FieldRef& field) {
+    return field.id == http::FieldId::kOutrider && iequals(c.request->name(field), "Outrider-Deadline-Ms");
 }
 
 class Deadline final : public Filter {
     Verdict on_request(Context& c) const override {
         c.time_left = time_allowed(c);
-        for (http::FieldRef& field : c.request->all()) {  // each line: the upstream is told one deadline
-            if (c.listener->trust_forwarded && is_deadline(*c.request, field)) field.dropped = true;
+        if (c.listener->trust_forwarded) {
+            for (http::FieldRef& field : c.request->all())
+                field.dropped |= says_deadline(c, field);  // each line: the upstream is told one deadline
         }
         if (c.time_left && *c.time_left == Duration(0)) return Refuse{Refusal::kDeadlinePassed, 0, {}, {}};
         return Continue{};
@@ -29,10 +30,12 @@ class Deadline final : public Filter {
 
 std::optional<Duration> time_allowed(const Context& c) {
     std::optional<Duration> incoming;
-    for (const http::FieldRef& field : c.request->all()) {
-        if (!c.listener->trust_forwarded || !is_deadline(*c.request, field)) continue;
-        const auto said = policy::parse_deadline_ms(c.request->value(field));
-        if (said) incoming = std::min(*said, incoming.value_or(*said));
+    if (c.listener->trust_forwarded) {
+        for (const http::FieldRef& field : c.request->all()) {
+            if (!says_deadline(c, field)) continue;
+            const auto said = policy::parse_deadline_ms(c.request->value(field));
+            if (said) incoming = std::min(*said, incoming.value_or(*said));
+        }
     }
     return policy::exchange_time(c.route->timeout, incoming);
 }

@@ -73,6 +73,8 @@ struct Context {
     bool under_concurrency_limit = false;  // counted by the route's adaptive limit until on_end()
     std::size_t position = 0;              // of the filter that is next on the way down
     std::optional<policy::Digest> key;     // with Hold
+    std::string_view collapse_key;         // with Join; in the arena
+    std::string_view batch_group;          // with Gather; in the arena: only equal ones share a call
 
     // Up.
     http::ResponseHead* response = nullptr;  // null when outrider itself answers
@@ -98,6 +100,11 @@ struct Pause {
 // The request has an idempotency key (Context::key): take in its body and ask the route's store. If that says to forward it, go on with
 // the next filter.
 struct Hold {};
+// Identical requests may be under way (Context::collapse_key): lead them, or wait for their answer. Who leads, or has to go its own way, goes
+// on with the next filter. Context::time_left is how long it may wait.
+struct Join {};
+// A part of a batch, if its body is what the route's format wants: take it in and queue it. Context::time_left as with Join.
+struct Gather {};
 // A response in outrider's usual form of an error. What it says is proxy/problem.h's.
 enum class Refusal : std::uint8_t {
     kRateLimited,
@@ -114,7 +121,7 @@ struct Refuse {
     Duration retry_after{};     // 0 = not said
     std::string_view detail{};  // kKeyMalformed: why; static, or in the arena
 };
-using Verdict = std::variant<Continue, LocalResponse, Pause, Hold, Refuse>;
+using Verdict = std::variant<Continue, LocalResponse, Pause, Hold, Join, Gather, Refuse>;
 
 // How an exchange went, for filters that keep count.
 struct Outcome {
@@ -139,7 +146,7 @@ class Chain {
     // The first filter, request id and trace, alone: every exchange has an id, also one that no route matches. Once, and
     // before on_request().
     void identify(Context& context) const;
-    // From context.position on; the first verdict that is not Continue ends the way down. After a Pause or a Hold, call again.
+    // From context.position on; the first verdict that is not Continue ends the way down. After a Pause, Hold, Join or Gather, call again.
     Verdict on_request(Context& context) const;
     // In the opposite order.
     void on_response(Context& context) const;
@@ -158,6 +165,8 @@ std::unique_ptr<const Filter> make_request_id();
 std::unique_ptr<const Filter> make_rate_limit();
 std::unique_ptr<const Filter> make_fault();
 std::unique_ptr<const Filter> make_idempotency();
+std::unique_ptr<const Filter> make_collapse();
+std::unique_ptr<const Filter> make_batch();
 std::unique_ptr<const Filter> make_concurrency();
 std::unique_ptr<const Filter> make_deadline();
 std::unique_ptr<const Filter> make_forwarding();

@@ -105,6 +105,31 @@ std::uint64_t total(const std::vector<PolicyCells>& cells, Get get) {
     return sum;
 }
 
+Json batch_json(const RouteEntry& route) {
+    std::uint64_t requests = 0;
+    std::uint64_t calls = 0;
+    Json sizes = Json::object();
+    for (std::size_t i = 0; i < BatchCells::kNames.size(); ++i) {
+        std::uint64_t count = 0;
+        for (const BatchCells& cell : route.batch)
+            count += cell.calls[i]->value();
+        calls += count;
+        sizes[BatchCells::kNames[i]] = count;
+    }
+    std::int64_t waiting = 0;
+    for (const BatchCells& cell : route.batch) {
+        requests += cell.requests->value();
+        waiting += cell.waiting->value();
+    }
+    Json out = {{"path", route.settings->batch->path},
+                {"calls", calls},
+                {"requests", requests},
+                {"waiting", waiting},
+                {"sizes", std::move(sizes)}};
+    if (calls != 0) out["mean_size"] = static_cast<double>(requests) / static_cast<double>(calls);
+    return out;
+}
+
 void add_policies(Json& entry, const RouteEntry& route) {
     const config::RouteSettings& s = *route.settings;
     const auto& cells = route.policy_cells;
@@ -142,6 +167,13 @@ void add_policies(Json& entry, const RouteEntry& route) {
             {"in_flight", total(cells, [](const PolicyCells& c) { return c.concurrency_in_flight; })},
             {"shed", total(cells, [](const PolicyCells& c) { return c.shed; })}};
     }
+    if (s.collapse) {
+        std::uint64_t collapsed = 0;
+        for (const Counter* cell : route.collapsed)
+            collapsed += cell->value();
+        entry["collapse"] = {{"vary", s.collapse->vary}, {"collapsed", collapsed}};
+    }
+    if (s.batch) entry["batch"] = batch_json(route);
     if (s.fault) {
         entry["fault"] = {{"percent", s.fault->percent},
                           {"delays", total(cells, [](const PolicyCells& c) { return c.fault_delays; })},

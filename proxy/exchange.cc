@@ -70,6 +70,10 @@ void Exchange::run_filters() {
         enter(Phase::kPaused, pause->time);
     } else if (std::holds_alternative<filters::Hold>(verdict)) {
         hold();
+    } else if (std::holds_alternative<filters::Join>(verdict)) {
+        join();
+    } else if (std::holds_alternative<filters::Gather>(verdict)) {
+        gather();
     } else if (const auto* refusal = std::get_if<filters::Refuse>(&verdict)) {
         refuse(*refusal);
     } else {
@@ -87,6 +91,7 @@ void Exchange::run_filters() {
 }
 
 void Exchange::choose_cluster() {
+    if (carries()) context_.target = route_->settings->batch->path;
     choice_ = route_->pick ? static_cast<std::uint32_t>(route_->pick->draw(worker_.random())) : 0;
     cluster_ = snapshot_->clusters[route_->clusters[choice_]];
     if (const auto& key = cluster_->settings().hash_key)
@@ -120,6 +125,7 @@ void Exchange::start_mirror() {
 // An upgrade is not: what a tunnel stands for is not known here. Whoever owns a key may: the route that asks for repetitions says that
 // its upstream bears them (docs/idempotency.md).
 bool Exchange::safe_to_repeat() const {
+    if (carries()) return batch_->call->repeatable;
     return (http::is_idempotent(request().method) || owns_key()) && !request().upgrade;
 }
 
@@ -165,8 +171,10 @@ void Exchange::on_aborted(AbortReason reason) {
     } else if (reason != AbortReason::kShutdown) {
         context_.flags.set(filters::Flag::kDPE);  // too slow to be believed
     }
-    if (goes_on()) {  // what its key stands for is done all the same
-        if (guard_->stage == KeyGuard::Stage::kAsking) {
+    leave_group();
+    if (!owns_key()) leave_batch();
+    if (goes_on()) {  // what its key stands for is done all the same, and what others wait for
+        if (guard_ && guard_->stage == KeyGuard::Stage::kAsking) {
             guard_->stage = KeyGuard::Stage::kLeaving;
             guard_->store->leave(*this);
             worker_.loop().cancel(*this);
@@ -211,7 +219,13 @@ void Exchange::refuse(const filters::Refuse& refusal) {
 }
 
 void Exchange::fail(Failure failure, std::string_view detail, Duration retry_after) {
+    if (carries()) {
+        call_failed(failure, detail, retry_after);
+        return;
+    }
+    leave_batch();
     if (report_failure(failure, detail, retry_after)) return;
+    if (group_failed(failure, detail, retry_after)) return;
     const Problem problem = problem_for(failure);
     context_.flags |= problem.flags;
     upstream_done_ = true;
@@ -301,6 +315,8 @@ void Exchange::end() {
         mirror_ = nullptr;
     }
     stop_trying(false);
+    clear_seat();
+    clear_batch();
     if (context_.under_concurrency_limit) end_policies();
     if (context_.key_outcome != filters::KeyOutcome::kNone)
         route_->idempotency->cells[worker_.index()][static_cast<std::size_t>(context_.key_outcome)]->add();
@@ -350,6 +366,8 @@ void Exchange::clear() {
     context_.time_left.reset();
     context_.position = 0;
     context_.key.reset();
+    context_.collapse_key = {};
+    context_.batch_group = {};
     context_.key_outcome = filters::KeyOutcome::kNone;
     context_.rate_limiter = nullptr;
     context_.policies = nullptr;

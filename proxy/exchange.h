@@ -23,6 +23,8 @@
 #include "filters/route_policies.h"
 #include "idempotency/store.h"
 #include "proxy/attempt.h"
+#include "proxy/batcher.h"
+#include "proxy/collapser.h"
 #include "proxy/key_guard.h"
 #include "proxy/problem.h"
 #include "proxy/upstream.h"
@@ -41,7 +43,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     void begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& listener);
     // Logs, counts, and makes ready for the pool.
     void end();
-    // Its store is not done with it: instead of end(), detach(). It ends and returns to the pool by itself.
+    // Its store is not done with it, or others want its answer: instead of end(), detach(). It ends and returns to the pool by itself.
     bool goes_on() const;
     void detach();
     // The process ends; no store answers any more.
@@ -54,6 +56,8 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
 
   private:
     friend class Attempt;
+    friend class Batcher;
+    friend class Collapser;
 
     // What the exchange does besides an attempt that runs.
     enum class Phase : std::uint8_t {
@@ -131,6 +135,41 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     void end_detached();
     void clear_guard();
 
+    // Among identical requests.
+    bool leads() const { return seat_ && seat_->role == CollapseSeat::Role::kLeads; }
+    bool reads_shared() const { return seat_ && seat_->answer; }
+    void join();
+    void count_collapsed();
+    void share_head(http::ResponseHead& head, Body body);
+    void begin_shared(const Ref<SharedAnswer>& answer);
+    void read_shared();
+    void drained_shared();
+    void cut_behind();
+    void leave_group();
+    void give_up_call();
+    bool group_failed(Failure failure, std::string_view detail, Duration retry_after);
+    void clear_seat();
+
+    // In a batch.
+    bool gathers() const { return batch_ && batch_->stage == BatchSeat::Stage::kBody; }
+    bool carries() const { return batch_ && batch_->call; }
+    void gather();
+    void take_member_body(std::span<const std::string_view> slices);
+    void admit_member();
+    void carry(std::unique_ptr<BatchCall> call);
+    void compose_call();
+    void call_leaves();
+    void call_head(const http::ResponseHead& head);
+    void call_body(std::span<const std::string_view> slices);
+    void call_answered();
+    void drop_call(Failure failure, std::string_view detail, Duration retry_after);
+    void call_failed(Failure failure, std::string_view detail, Duration retry_after);
+    void part_left(policy::MemberId id);
+    void take_part(int status, const std::string& head, std::string_view body);
+    Instant ends_by() const;
+    void leave_batch();
+    void clear_batch();
+
     void start_answer(http::ResponseHead& head, Body body, std::uint64_t length);
     void choose_cluster();
     void start_mirror();
@@ -190,13 +229,15 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     Mirror* mirror_ = nullptr;  // while the request is being sent
     std::string body_;          // not yet sent, or kept for a repetition
     std::vector<http::Field> held_trailers_;
-    Instant tried_since_{};            // the first attempt's begin
-    Instant began_{};                  // when it was the exchange's turn
-    Instant head_at_{};                // of the winner's answer
-    Instant held_until_{};             // when waiting for an endpoint ends
-    Duration upstream_time_{-1};       // from the answering attempt's begin until the response's head
-    std::unique_ptr<KeyGuard> guard_;  // made for the first request with a key
-    std::size_t held_bytes_ = 0;       // of bodies kept for the sake of a key
+    Instant tried_since_{};               // the first attempt's begin
+    Instant began_{};                     // when it was the exchange's turn
+    Instant head_at_{};                   // of the winner's answer
+    Instant held_until_{};                // when waiting for an endpoint ends
+    Duration upstream_time_{-1};          // from the answering attempt's begin until the response's head
+    std::unique_ptr<KeyGuard> guard_;     // made for the first request with a key
+    std::unique_ptr<BatchSeat> batch_;    // made for the first request that may be batched
+    std::unique_ptr<CollapseSeat> seat_;  // made for the first request that may be collapsed
+    std::size_t held_bytes_ = 0;          // of bodies kept for the sake of a key
     std::uint64_t key_hash_ = 0;
     std::uint32_t attempts_ = 0;
     Phase phase_ = Phase::kNone;

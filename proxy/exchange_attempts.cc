@@ -81,7 +81,7 @@ void Exchange::start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh
     options.request.head = request().method == http::Method::kHead;
     options.request.upgrade_asked = request().upgrade;
     options.request.read_timeout = cluster_->settings().read_timeout;
-    if (owns_key()) options.idle_max = kIdleMaxOfOwner;
+    if (owns_key() || carries()) options.idle_max = kIdleMaxOfOwner;
     if (fresh) options.idle_max = Duration(0);
     if (route_->settings->retry) options.per_try_timeout = route_->settings->retry->per_try_timeout;
     attempt.start(cluster_, endpoint, options);

@@ -363,13 +363,14 @@ std::string_view Exchange::policy_link() const {
 
 // How much may be read of the upstream's answer at once.
 std::size_t Exchange::answer_room() const {
-    return detached_ || owns_key() ? uv::TcpStream::kRead : response_room();
+    return detached_ || owns_key() || reads_shared() || carries() ? uv::TcpStream::kRead : response_room();
 }
 
 // ---- without its client -----------------------------------------------------------------------------------------------
 
-// The store has a question of it open, or is owed a report.
+// The store has a question of it open, or is owed a report; or others share the answer.
 bool Exchange::goes_on() const {
+    if ((leads() && seat_->absent) || carries()) return true;
     return guard_ && guard_->stage != Stage::kNone && guard_->stage != Stage::kBody;
 }
 
@@ -382,6 +383,7 @@ void Exchange::detach() {
 }
 
 void Exchange::end_detached() {
+    if (goes_on()) return;  // for another reason
     worker_.reattached(*this);
     end();
     worker_.return_exchange(this);
@@ -389,7 +391,9 @@ void Exchange::end_detached() {
 
 // The process ends: the store answers nothing any more.
 void Exchange::drop_detached() {
-    guard_->stage = Stage::kNone;
+    if (guard_) guard_->stage = Stage::kNone;
+    clear_seat();
+    clear_batch();
     end_detached();
 }
 

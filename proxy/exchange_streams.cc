@@ -19,6 +19,7 @@ void Exchange::attempt_ready(Attempt& attempt) {
     }
     attempt.sending();
     if (guard_) guard_->left = true;
+    if (carries()) call_leaves();
     PooledConnection& upstream = attempt.stream();
     http::HeadWriter head(upstream.reserve(upstream_head_bound()));
     const auto& retry = route_->settings->retry;
@@ -106,6 +107,10 @@ void Exchange::on_request_body(std::span<const std::string_view> slices) {
         take_body(slices);
         return;
     }
+    if (gathers()) {
+        take_member_body(slices);
+        return;
+    }
     if (tunnel()) {
         if (winner_ == nullptr || !winner_->active()) return;
         for (const std::string_view s : slices)
@@ -143,6 +148,7 @@ void Exchange::keep_body(std::span<const std::string_view> slices) {
 }
 
 std::size_t Exchange::kept_body_max() const {
+    if (carries()) return route_->settings->batch->max_bytes.value;
     if (owns_key()) return key_settings().max_request.value;
     const auto& retry = route_->settings->retry;
     return (retry ? *retry : config::RetrySettings{}).max_body.value;
@@ -179,6 +185,10 @@ void Exchange::on_request_end(std::span<const http::Field> trailers) {
         held_trailers_.push_back({arena_.copy(f.name), arena_.copy(f.value)});
     if (guard_ && guard_->stage == KeyGuard::Stage::kBody) {
         ask_store();
+        return;
+    }
+    if (gathers()) {
+        admit_member();
         return;
     }
     Attempt* attempt = running();
@@ -218,6 +228,10 @@ void Exchange::attempt_head(Attempt& attempt, http::ResponseHead& head) {
     attempt.judge_status(head.status);
     if (repeats_answer(attempt, head)) return;
     accept(attempt, head.status);
+    if (carries()) {
+        call_head(head);
+        return;
+    }
     if (owns_key()) {
         record_head(head);
         return;
@@ -225,7 +239,7 @@ void Exchange::attempt_head(Attempt& attempt, http::ResponseHead& head) {
     const Body body = head.framing == http::Framing::kLength ? Body::kLength
                       : head.framing == http::Framing::kNone ? Body::kNone
                                                              : Body::kUnknown;
-    start_answer(head, body, head.content_length);
+    leads() ? share_head(head, body) : start_answer(head, body, head.content_length);
 }
 
 // An upstream's, or a recorded one: through the filters to the client.
@@ -265,7 +279,7 @@ void Exchange::accept(Attempt& attempt, int status) {
 }
 
 void Exchange::forward_informational(http::ResponseHead& head) {
-    if (client_is_http10() || detached_ || (second_ && second_->active())) return;
+    if (client_is_http10() || detached_ || carries() || (second_ && second_->active())) return;
     send_informational(head.status, head.reason(), http::HeadWriter::bound(head),
                        [&](http::HeadWriter& out) { out.fields(head); });
 }
@@ -293,8 +307,16 @@ void Exchange::open_tunnel(Attempt& attempt, http::ResponseHead& head) {
 }
 
 void Exchange::attempt_body(std::span<const std::string_view> slices) {
+    if (carries()) {
+        call_body(slices);
+        return;
+    }
     if (owns_key()) {
         record_body(slices);
+        return;
+    }
+    if (reads_shared()) {
+        seat_->collapser->body_came(seat_->answer, slices);
         return;
     }
     write_body(slices, true);
@@ -303,10 +325,16 @@ void Exchange::attempt_body(std::span<const std::string_view> slices) {
 }
 
 void Exchange::on_response_blocked() {
+    if (reads_shared() || carries())
+        return;  // others may be quicker (Collapser::pace), or wait for their part
     if (winner_ != nullptr && winner_->active()) winner_->stream().pause_response();
 }
 
 void Exchange::on_response_drained() {
+    if (reads_shared()) {
+        drained_shared();
+        return;
+    }
     if (winner_ != nullptr && winner_->active()) winner_->stream().resume_response();
 }
 
@@ -319,8 +347,16 @@ void Exchange::attempt_end(Attempt& attempt, std::span<const http::Field> traile
         return;
     }
     attempt.succeeded();
+    if (carries()) {
+        call_answered();
+        return;
+    }
     if (owns_key()) {
         settle_answer(trailers);
+        return;
+    }
+    if (leads()) {
+        seat_->collapser->answer_ended(*this, trailers);
         return;
     }
     finish(trailers);  // last: this exchange may be gone

@@ -62,6 +62,15 @@ Problem problem_for(Failure failure) {
         case Failure::kWriteTimeout:
             return {504, "connection_write_timeout", "The upstream did not take the request in time.",
                     Flag::kUT};
+        case Failure::kBatchMember:
+            return {400, "http_request_error", "The body cannot be a part of a batch.", {}};
+        case Failure::kBatchMemberTooLarge:
+            return {413, "http_request_error", "The body is larger than a batch may be.", {}};
+        case Failure::kBatchFull:
+            return {503, "connection_limit_reached", "Too many requests wait for a batch already.", Flag::kUO,
+                    true};
+        case Failure::kBatchAnswer:
+            return {502, "http_protocol_error", "The answer to the batch cannot be taken apart.", Flag::kUPE};
         case Failure::kKeyMissing:
             return {400,
                     "http_request_error",

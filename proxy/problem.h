@@ -30,6 +30,11 @@ enum class Failure : std::uint8_t {
     kDeadlinePassed,
     kLoop,
     kWriteTimeout,  // the upstream takes no more of the request
+    // Of batches.
+    kBatchMember,  // not what the route's format wants
+    kBatchMemberTooLarge,
+    kBatchFull,    // too many wait for a call
+    kBatchAnswer,  // cannot be taken apart
     // Of the idempotent receiver.
     kKeyMissing,
     kKeyMalformed,

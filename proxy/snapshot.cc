@@ -79,6 +79,24 @@ std::vector<PolicyCells> policy_cells(Registry& metrics, unsigned workers, const
     return cells;
 }
 
+std::vector<BatchCells> batch_cells(Registry& metrics, unsigned workers, const std::string& listener,
+                                    const std::string& route) {
+    auto& calls = metrics.counter("batch_calls_total", "Upstream calls for batches, by requests in them.",
+                                  {"listener", "route", "size"});
+    auto& requests = metrics.counter("batched_requests_total", "Requests sent as a part of a batch.",
+                                     {"listener", "route"});
+    auto& waiting =
+        metrics.gauge("batch_waiting", "Requests that wait for a batch's call.", {"listener", "route"});
+    std::vector<BatchCells> cells(workers);
+    for (unsigned w = 0; w < workers; ++w) {
+        for (std::size_t i = 0; i < BatchCells::kNames.size(); ++i)
+            cells[w].calls[i] = &calls.at({listener, route, BatchCells::kNames[i]}, w);
+        cells[w].requests = &requests.at({listener, route}, w);
+        cells[w].waiting = &waiting.at({listener, route}, w);
+    }
+    return cells;
+}
+
 policy::RetryLimits retry_limits(const config::RetrySettings& s) {
     policy::RetryLimits out;
     out.attempts = s.attempts;
@@ -202,6 +220,14 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
     if (route.retry) entry.retry = retry_limits(*route.retry);
     if (route.retry || route.hedge) entry.retry_floor = retry_floor(route, parts.previous);
     if (route.idempotency) entry.idempotency = route_idempotency(route, parts);
+    if (route.collapse) {
+        auto& collapsed =
+            metrics.counter("collapsed_requests_total", "Requests that were given the answer to another one.",
+                            {"listener", "route"});
+        for (unsigned w = 0; w < workers; ++w)
+            entry.collapsed.push_back(&collapsed.at({listener.name, route.name}, w));
+    }
+    if (route.batch) entry.batch = batch_cells(metrics, workers, listener.name, route.name);
     entry.seed = mix64(parts.seed ^ policy::key_hash(route.name));
     entry.rate_limiter = rate_limiter(route, parts.previous);
     return entry;

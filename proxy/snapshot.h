@@ -81,6 +81,15 @@ struct RouteIdempotency {
     std::vector<idempotency::StoreCells> store_cells;                       // per worker
 };
 
+// What one worker counts of [route.batch]: calls by how many requests they carried.
+struct BatchCells {
+    static constexpr std::array<std::uint32_t, 6> kFrom{1, 2, 5, 10, 50, 100};
+    static constexpr std::array<const char*, 6> kNames{"1", "2-4", "5-9", "10-49", "50-99", "100+"};
+    std::array<Counter*, 6> calls{};
+    Counter* requests = nullptr;
+    Gauge* waiting = nullptr;  // for a call
+};
+
 struct RouteEntry {
     std::size_t index = 0;  // among all routes
     const config::RouteSettings* settings = nullptr;
@@ -95,6 +104,8 @@ struct RouteEntry {
     std::shared_ptr<HedgeView> hedge;                     // null without [route.hedge]
     std::shared_ptr<filters::RetryFloor> retry_floor;     // kept over reloads
     std::shared_ptr<const RouteIdempotency> idempotency;  // null without
+    std::vector<Counter*> collapsed;                      // per worker; empty without [route.collapse]
+    std::vector<BatchCells> batch;                        // per worker; empty without [route.batch]
     std::uint64_t seed = 0;                               // of this route in this process
     std::shared_ptr<filters::RateLimiter> rate_limiter;   // kept over reloads that do not change its settings
 

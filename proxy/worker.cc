@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kFreeExchangesMax = 1024;  // more than that are given back to the allocator
 constexpr std::size_t kWorkersMax = 256;
 constexpr Duration kFarewell = std::chrono::milliseconds(40);  // handshakes under way when a listener closes
-// Of one worker's requests and answers that are kept whole until a store has spoken.
+// Of one worker's requests and answers that are kept until a store has spoken, or for slow readers of a shared answer.
 constexpr std::size_t kHeldBytesMax = std::size_t{128} << 20;
 constexpr Duration kLogTick = std::chrono::milliseconds(250);
 }  // namespace
@@ -203,11 +203,19 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
     std::unordered_map<std::string, Ref<filters::RoutePolicies>> policies;
     next->policies.resize(snapshot->settings.routes.size());
     next->stores.resize(snapshot->settings.routes.size());
+    next->collapsers.resize(snapshot->settings.routes.size());
+    next->batchers.resize(snapshot->settings.routes.size());
+    std::unordered_map<std::string, Ref<Batcher>> batchers;
+    std::unordered_map<std::string, Ref<Collapser>> collapsers;
     for (const ListenerEntry& listener : snapshot->listeners) {
         for (const RouteEntry& route : listener.routes) {
             if (route.idempotency)
                 next->stores[route.index] =
                     store_client(route.settings->idempotency->store, *route.idempotency);
+            if (route.settings->collapse)
+                next->collapsers[route.index] = collapsers[route.settings->name] = collapser(*route.settings);
+            if (route.settings->batch)
+                next->batchers[route.index] = batchers[route.settings->name] = batcher(route);
             if (!route.has_policies()) continue;
             Ref<filters::RoutePolicies> kept_policies = policies_[route.settings->name];
             if (!kept_policies) kept_policies = Ref<filters::RoutePolicies>(new filters::RoutePolicies);
@@ -218,6 +226,8 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
         }
     }
     policies_ = std::move(policies);
+    collapsers_ = std::move(collapsers);
+    batchers_ = std::move(batchers);
     snapshot_ = next;
     // Before any worker accepts on it: another one may hand a connection over at once.
     for (const ListenerEntry& entry : snapshot->listeners) {
@@ -235,6 +245,20 @@ idempotency::StoreClient* Worker::store_client(const std::string& name, const Ro
         connected.client = route.store->connect(loop_, route.store_cells[index_]);
     }
     return connected.client.get();
+}
+
+// Keys with other fields in them are not comparable: groups under way end by themselves.
+Ref<Collapser> Worker::collapser(const config::RouteSettings& route) {
+    const auto had = collapsers_.find(route.name);
+    if (had != collapsers_.end() && had->second->vary() == route.collapse->vary) return had->second;
+    return Ref<Collapser>(new Collapser(*this, route.collapse->vary));
+}
+
+// Calls under way, and members that wait for one, end under the settings they came under.
+Ref<Batcher> Worker::batcher(const RouteEntry& route) {
+    const auto had = batchers_.find(route.settings->name);
+    if (had != batchers_.end() && had->second->settings() == *route.settings->batch) return had->second;
+    return Ref<Batcher>(new Batcher(*this, *route.settings->batch, route.batch));
 }
 
 void Worker::publish_endpoints(const std::string& cluster, EndpointSet endpoints) {

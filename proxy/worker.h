@@ -19,6 +19,8 @@
 #include "filters/filter.h"
 #include "filters/route_policies.h"
 #include "proxy/access_log_writer.h"
+#include "proxy/batcher.h"
+#include "proxy/collapser.h"
 #include "proxy/mirror.h"
 #include "proxy/snapshot.h"
 #include "proxy/upstream.h"
@@ -34,6 +36,8 @@ struct WorkerSnapshot final : RefCounted {
     std::vector<Ref<WorkerCluster>> clusters;           // parallel to shared->clusters
     std::vector<Ref<filters::RoutePolicies>> policies;  // parallel to settings.routes; null without policies
     std::vector<idempotency::StoreClient*> stores;  // parallel to settings.routes; null without idempotency
+    std::vector<Ref<Batcher>> batchers;             // parallel to settings.routes; null without batch
+    std::vector<Ref<Collapser>> collapsers;         // parallel to settings.routes; null without collapse
 };
 
 // What all workers see of each other: open connections, for placement at accept, and the process's limit.
@@ -110,7 +114,7 @@ class Worker {
     // Exchanges that go on without their client.
     void detached(Exchange& exchange);
     void reattached(Exchange& exchange);
-    // Of bodies that are kept for the sake of an idempotency key. False: the bound is reached.
+    // Of bodies that are kept for the sake of an idempotency key, and of shared answers. False: the bound is reached.
     bool hold_bytes(std::size_t bytes);
     void give_back_bytes(std::size_t bytes) { held_bytes_ -= bytes; }
 
@@ -120,6 +124,8 @@ class Worker {
     void apply(const std::shared_ptr<const Snapshot>& snapshot,
                std::unordered_map<std::string, EndpointSet> endpoints);
     idempotency::StoreClient* store_client(const std::string& name, const RouteIdempotency& route);
+    Ref<Batcher> batcher(const RouteEntry& route);
+    Ref<Collapser> collapser(const config::RouteSettings& route);
     void close_stores();
     void on_accept(Listener& listener, int fd);
     void serve(const std::string& listener, int fd, bool refused);
@@ -134,6 +140,8 @@ class Worker {
     Ref<WorkerSnapshot> snapshot_;
     std::unordered_map<std::string, Ref<WorkerCluster>> clusters_;
     std::unordered_map<std::string, Ref<filters::RoutePolicies>> policies_;  // by route name
+    std::unordered_map<std::string, Ref<Batcher>> batchers_;                 // by route name
+    std::unordered_map<std::string, Ref<Collapser>> collapsers_;             // by route name
     std::unordered_map<std::string, std::unique_ptr<Listener>> listeners_;
     struct Connected {
         std::shared_ptr<idempotency::Store> store;

@@ -29,7 +29,7 @@
 // Then the leader keeps the response and the followers go their own way, each by itself.
 //
 // When the upstream call fails without a response, everybody gets that failure if it is the upstream's; if it is the
-// leader's own (its deadline) the followers go their own way.
+// leader's own (its deadline) the followers go their own way. They may arrive again: then one of them leads the rest.
 //
 // When the leader's client leaves, the call goes on for the followers; when nobody is left, it is given up.
 //

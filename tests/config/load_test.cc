@@ -146,7 +146,7 @@ endpoints = ["app:80"]
 }
 
 TEST(ConfigLoad, KeysOfPartsThatDoNotExistYetAreUnknown) {
-    const char* const files[] = {"[route.collapse]\nvary = []", "leader_guard = \"x\""};
+    const char* const files[] = {"[route.collapse]\nmax = 1", "leader_guard = \"x\""};
     for (const char* lines : files) {
         const LoadResult result = parse_text(file_with_route("cluster = \"app\"\n" + std::string(lines)));
         ASSERT_THAT(result.diagnostics, SizeIs(1)) << lines;
