@@ -58,9 +58,9 @@ TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {
     ASSERT_TRUE(result.settings);
     const std::string all = to_toml(*result.settings);
     for (const char* section :
-         {"route.retry", "route.hedge", "route.rate_limit", "route.concurrency", "route.fault", "route.idempotency",
-          "route.collapse", "route.batch", "cluster.health", "cluster.outlier", "cluster.limits", "store.local",
-          "store.shared", "store.scratch"}) {
+         {"route.retry", "route.hedge", "route.rate_limit", "route.concurrency", "route.fault",
+          "route.idempotency", "route.collapse", "route.batch", "cluster.health", "cluster.outlier",
+          "cluster.limits", "store.local", "store.shared", "store.scratch"}) {
         EXPECT_THAT(all, HasSubstr("[" + std::string(section) + "]"));
     }
     std::istringstream lines(all);
