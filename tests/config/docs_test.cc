@@ -57,8 +57,9 @@ TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {
     const LoadResult result = load_file(std::string(OUTRIDER_CORPUS) + "/full.toml");
     ASSERT_TRUE(result.settings);
     const std::string all = to_toml(*result.settings);
-    for (const char* section : {"route.retry", "route.hedge", "route.rate_limit", "route.concurrency",
-                                "route.fault", "cluster.health", "cluster.outlier", "cluster.limits"}) {
+    for (const char* section :
+         {"route.retry", "route.hedge", "route.rate_limit", "route.concurrency", "route.fault",
+          "cluster.health", "cluster.outlier", "cluster.limits", "cluster.channel"}) {
         EXPECT_THAT(all, HasSubstr("[" + std::string(section) + "]"));
     }
     std::istringstream lines(all);
