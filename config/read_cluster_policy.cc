@@ -17,6 +17,8 @@ constexpr std::uint32_t kFailuresMax = 1000;
 constexpr Duration kEjectionMax = 24h;
 constexpr std::uint32_t kLimitMax = 1'000'000;
 constexpr Duration kHoldMax = 5min;
+constexpr std::uint32_t kChannelConnectionsMax = 64;
+constexpr std::uint32_t kChannelDepthMax = 1024;
 
 // There is no choice yet, so settings have no field for it.
 Result<std::string> parse_prober(std::string_view text) {
@@ -96,12 +98,24 @@ void read_limits(TableReader& cluster, LimitSettings& out) {
     }
 }
 
+// Its numbers are read in both modes, so that a file can switch between them with one word.
+void read_channel(TableReader& cluster, ChannelSettings& out) {
+    auto table = cluster.table("channel");
+    if (!table) return;
+    table->choice<ChannelMode>("mode", kChannelModes, out.mode);
+    table->integer("connections", out.connections, {1, kChannelConnectionsMax});
+    table->integer("depth", out.depth, {1, kChannelDepthMax});
+    table->duration("stall_timeout", out.stall_timeout, {kTimeoutMin, kIntervalMax});
+    table->finish();
+}
+
 }  // namespace
 
 void read_cluster_policies(TableReader& cluster, ClusterSettings& out) {
     read_health(cluster, out.health);
     read_outlier(cluster, out.outlier);
     read_limits(cluster, out.limits);
+    read_channel(cluster, out.channel);
     cluster.integer("panic_percent", out.panic_percent, {0, 100});
     if (out.panic_percent > 0 && !cluster.has("health") && !cluster.has("outlier")) {
         cluster.warning("panic_percent",

@@ -29,6 +29,8 @@ inline constexpr Choice<Balance> kBalances[] = {{"round-robin", Balance::kRoundR
                                                 {"ring-hash", Balance::kRingHash},
                                                 {"maglev", Balance::kMaglev}};
 inline constexpr Choice<HealthKind> kHealthKinds[] = {{"http", HealthKind::kHttp}, {"tcp", HealthKind::kTcp}};
+inline constexpr Choice<ChannelMode> kChannelModes[] = {{"pooled", ChannelMode::kPooled},
+                                                        {"pipelined", ChannelMode::kPipelined}};
 inline constexpr Choice<HealthDetectorKind> kHealthDetectors[] = {{"count", HealthDetectorKind::kCount},
                                                                   {"phi", HealthDetectorKind::kPhi}};
 inline constexpr Choice<AccessFormat> kAccessFormats[] = {{"text", AccessFormat::kText},

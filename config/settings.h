@@ -335,6 +335,17 @@ struct LimitSettings {
     friend bool operator==(const LimitSettings&, const LimitSettings&) = default;
 };
 
+enum class ChannelMode : std::uint8_t { kPooled, kPipelined };
+
+// How requests share connections to an endpoint, each worker for itself.
+struct ChannelSettings {
+    ChannelMode mode = ChannelMode::kPooled;
+    std::uint32_t connections = 2;  // 1 to 64; pipelined sockets an endpoint and worker
+    std::uint32_t depth = 64;       // 1 to 1024; requests in flight on one of them
+    Duration stall_timeout = 1s;    // 1ms to 1h; a response that takes longer moves new requests away
+    friend bool operator==(const ChannelSettings&, const ChannelSettings&) = default;
+};
+
 inline constexpr std::size_t kEndpointsMax = 4096;  // of a cluster, listed or discovered
 
 struct ClusterSettings {
@@ -351,6 +362,7 @@ struct ClusterSettings {
     std::optional<HealthSettings> health;
     std::optional<OutlierSettings> outlier;
     LimitSettings limits;
+    ChannelSettings channel;
     // When less than this share of the endpoints is healthy and not ejected, health is disregarded and all are used:
     // the checks are then more likely wrong than the endpoints. 0 = never; 0 to 100.
     std::uint32_t panic_percent = 0;

@@ -365,6 +365,11 @@ void write_cluster_policies(const ClusterSettings& s, Writer& w) {
     w.line("max_pending", literal(s.limits.max_pending));
     w.line("max_requests", literal(s.limits.max_requests));
     w.line("hold", literal(s.limits.hold));
+    w.section("[cluster.channel]");
+    w.line("mode", word(kChannelModes, s.channel.mode));
+    w.line("connections", literal(s.channel.connections));
+    w.line("depth", literal(s.channel.depth));
+    w.line("stall_timeout", literal(s.channel.stall_timeout));
 }
 
 void write_cluster(const ClusterSettings& s, Writer& w) {

@@ -278,6 +278,12 @@ void Admin::clusters(const Done& done) const {
                                      {"requests", e.requests},
                                      {"failures", e.failures},
                                      {"latency_ewma_ms", std::round(e.latency_ewma_us) / 1000.0}});
+                if (report.pipelined) {
+                    endpoints.back()["channels"] = e.channels;
+                    endpoints.back()["channel_depth"] = e.channel_depth;
+                    endpoints.back()["stalls"] = e.stalls;
+                    if (!e.fallback.empty()) endpoints.back()["pooled_because"] = e.fallback;
+                }
                 for (const EndpointVerdict& verdict : verdicts) {
                     if (verdict.id == e.id) add_verdict(endpoints.back(), verdict);
                 }

@@ -56,7 +56,10 @@ void Attempt::start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endp
     uv::Loop& loop = exchange_.worker_.loop();
     began_ = loop.now();
     latency_ = Duration(-1);
-    head_sent_ = good_head_ = false;
+    head_sent_ = good_head_ = was_paused_ = false;
+    could_ride_ = options.may_ride;
+    cls_ = options.cls;
+    if (options.may_ride && ride(options)) return;
     upstream_ = &cluster_->connection(endpoint_, options.idle_max);
     cluster_->begin(*endpoint_);
     per_try_timeout_ = options.per_try_timeout;
@@ -65,8 +68,77 @@ void Attempt::start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endp
     if (upstream_->connected()) exchange_.attempt_ready(*this);
 }
 
+// The whole request is written here and leaves with the turn's others.
+bool Attempt::ride(const Options& options) {
+    channel_ = cluster_->channel_for(endpoint_, options.cls);
+    if (channel_ == nullptr) return false;
+    uv::Loop& loop = exchange_.worker_.loop();
+    could_ride_ = false;  // the channel itself counts how long it takes
+    cluster_->begin(*endpoint_);
+    per_try_timeout_ = options.per_try_timeout;
+    if (per_try_timeout_ != Duration(0)) loop.schedule(*this, per_try_timeout_);
+    ride_ = channel_->join(*this, options.request.head, loop.now());
+    exchange_.attempt_ready(*this);
+    channel_->request_written();
+    return true;
+}
+
+// ---- the request and the response, on either kind of connection -------------------------------------------------------
+
+char* Attempt::reserve(std::size_t size) {
+    if (channel_ == nullptr) return upstream_->reserve(size);
+    std::string& out = channel_->outgoing();
+    reserved_at_ = out.size();
+    out.resize(reserved_at_ + size);
+    return out.data() + reserved_at_;
+}
+
+void Attempt::commit(std::size_t size) {
+    channel_ == nullptr ? upstream_->commit(size) : channel_->outgoing().resize(reserved_at_ + size);
+}
+
+void Attempt::write_copy(std::string_view data) {
+    if (channel_ == nullptr) {
+        upstream_->write_copy(data);
+    } else {
+        channel_->outgoing().append(data);
+    }
+}
+
+void Attempt::write_stable(std::string_view data) {
+    if (channel_ == nullptr) {
+        upstream_->write_stable(data);
+    } else {
+        channel_->outgoing().append(data);
+    }
+}
+
+void Attempt::request_begun() {
+    if (channel_ == nullptr) upstream_->request_begun();
+}
+
+void Attempt::request_finished() {
+    if (channel_ == nullptr) upstream_->request_finished();
+}
+
+void Attempt::pause_response() {
+    was_paused_ = true;
+    channel_ == nullptr ? upstream_->pause_response() : channel_->pause(ride_);
+}
+
+void Attempt::resume_response() {
+    channel_ == nullptr ? upstream_->resume_response() : channel_->resume(ride_);
+}
+
+std::size_t Attempt::request_room() const {
+    return channel_ == nullptr ? upstream_->read_limit_for_sink() : uv::TcpStream::kRead;
+}
+
+// ---- its end ----------------------------------------------------------------------------------------------------------
+
 void Attempt::end(Counter* outcome, bool failed) {
     upstream_ = nullptr;
+    channel_ = nullptr;
     uv::Loop& loop = exchange_.worker_.loop();
     loop.cancel(*this);
     outcome->add();
@@ -75,18 +147,22 @@ void Attempt::end(Counter* outcome, bool failed) {
 }
 
 void Attempt::request_sent() {
+    if (could_ride_) sent_at_ = exchange_.worker_.loop().now();
     if (per_try_timeout_ != Duration(0) && active())
         exchange_.worker_.loop().schedule(*this, per_try_timeout_);
 }
 
 void Attempt::succeeded() {
+    if (could_ride_ && !was_paused_)
+        cluster_->answered_alone(*endpoint_, cls_, exchange_.worker_.loop().now() - sent_at_);
     end(cluster_->cells().success, false);
 }
 
 void Attempt::give_up(Counter* outcome, bool failed) {
     PooledConnection* upstream = upstream_;
+    UpstreamChannel* channel = channel_;
     end(outcome, failed);
-    upstream->abandon();
+    upstream != nullptr ? upstream->abandon() : channel->leave(ride_);
 }
 
 void Attempt::judge_status(int status) {
@@ -127,6 +203,11 @@ std::size_t Attempt::response_room() {
 }
 
 void Attempt::on_failed(const http::ClientFailure& failure) {
+    if (failure.returned) {  // one connection's end, not a verdict on each of those who rode on it
+        end(channel_->cells.returned, false);
+        exchange_.attempt_failed(*this, failure);
+        return;
+    }
     const bool reused_and_reset = failure.reused && failure.error == http::ClientError::kReset;
     // A kept connection that the upstream closed meanwhile says nothing about its health.
     if (!reused_and_reset)

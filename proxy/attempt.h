@@ -24,14 +24,30 @@ class Attempt final : private http::ClientHandler, private Timer {
         http::ClientConnection::RequestOptions request;
         Duration per_try_timeout{};           // 0 = none
         Duration idle_max = Duration::max();  // of a kept connection; 0 = none
+        bool may_ride = false;                // on a pipelined connection: whole, small, and safe to repeat
+        policy::ChannelDepth::Class cls = 0;
     };
     // The exchange hears attempt_ready() at once, or when the connection stands.
     void start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endpoint, const Options& options);
 
-    bool active() const { return upstream_ != nullptr; }
+    bool active() const { return upstream_ != nullptr || channel_ != nullptr; }
     bool head_sent() const { return head_sent_; }
-    PooledConnection& stream() { return *upstream_; }
-    const PooledConnection& stream() const { return *upstream_; }
+    PooledConnection& stream() {
+        return *upstream_;
+    }  // of a tunnel, or a body that is still coming: these do not ride
+
+    // The request, to either kind of connection; TcpStream's names.
+    char* reserve(std::size_t size);
+    void commit(std::size_t size);
+    void write_copy(std::string_view data);
+    void write_stable(std::string_view data);
+    void request_begun();
+    void request_finished();
+    // The response.
+    void pause_response();
+    void resume_response();
+    std::size_t request_room() const;
+
     void sending() { head_sent_ = true; }  // the request's head is being written
     void request_sent();                   // whole: from here on the endpoint is the one that is waited for
     const Ref<Endpoint>& endpoint() const { return endpoint_; }
@@ -58,16 +74,24 @@ class Attempt final : private http::ClientHandler, private Timer {
     std::size_t response_room() override;
     void on_timeout(Instant now) override;
     void end(Counter* outcome, bool failed);
+    bool ride(const Options& options);
 
     Exchange& exchange_;
     Ref<WorkerCluster> cluster_;
     Ref<Endpoint> endpoint_;
-    PooledConnection* upstream_ = nullptr;
+    PooledConnection* upstream_ = nullptr;  // or
+    UpstreamChannel* channel_ = nullptr;
+    http::PipelinedConnection::Id ride_ = 0;
+    std::size_t reserved_at_ = 0;  // in the channel's outgoing()
+    Instant sent_at_{};
     Instant began_{};
     Duration per_try_timeout_{};
     Duration latency_{-1};  // until the response's head
     bool head_sent_ = false;
     bool good_head_ = false;
+    bool could_ride_ = false;  // and took a connection of its own
+    bool was_paused_ = false;
+    policy::ChannelDepth::Class cls_ = 0;
 };
 
 }  // namespace outrider::proxy

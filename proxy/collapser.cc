@@ -241,7 +241,7 @@ void Collapser::pace(SharedAnswer& answer) {
                         });
     if (behind == answer.paused) return;
     answer.paused = behind;
-    behind ? call->winner_->stream().pause_response() : call->winner_->stream().resume_response();
+    behind ? call->winner_->pause_response() : call->winner_->resume_response();
 }
 
 void Collapser::await(Pending pending) {

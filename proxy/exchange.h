@@ -184,13 +184,14 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     std::size_t upstream_head_bound() const;
     bool has_empty_body() const;
     std::string_view endpoint_id_for_host() const;
-    void write_body_to(PooledConnection& upstream, std::span<const std::string_view> slices, bool stable);
+    void write_body_to(Attempt& upstream, std::span<const std::string_view> slices, bool stable);
     void keep_body(std::span<const std::string_view> slices);
     std::size_t kept_body_max() const;
     void finish_request_to(Attempt& attempt);
     void forward_informational(http::ResponseHead& head);
     void open_tunnel(Attempt& attempt, http::ResponseHead& head);
     void accept(Attempt& attempt, int status);
+    bool may_ride(const Attempt& attempt) const;
     bool may_try_again(const http::ClientFailure& failure) const;
     std::optional<Duration> wait_to_try_again(const policy::AttemptResult& result);
     bool repeats_answer(Attempt& attempt, const http::ResponseHead& head);

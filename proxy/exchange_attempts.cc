@@ -12,6 +12,9 @@ namespace {
 // what has been idle for some seconds, so such a request takes a connection that was in use just now, or a new one.
 constexpr Duration kIdleMaxOfOwner = std::chrono::seconds(1);
 
+// Of a request on a pipelined connection: others are not to wait for it to leave.
+constexpr std::size_t kRidingBodyMax = 64 * 1024;
+
 Failure failure_for(http::ClientError error) {
     switch (error) {
         case http::ClientError::kConnectRefused:
@@ -84,7 +87,22 @@ void Exchange::start(Attempt& attempt, const Ref<Endpoint>& endpoint, bool fresh
     if (owns_key() || carries()) options.idle_max = kIdleMaxOfOwner;
     if (fresh) options.idle_max = Duration(0);
     if (route_->settings->retry) options.per_try_timeout = route_->settings->retry->per_try_timeout;
+    options.may_ride = may_ride(attempt);
+    options.cls = static_cast<std::uint32_t>(route_->index);
     attempt.start(cluster_, endpoint, options);
+}
+
+// Only what may be sent twice rides on a pipelined connection, whole and small, and only at first: a repetition and a hedge
+// are not to wait behind others. Whoever owns a key may be sent twice where the route asks for repetitions, as for a retry.
+bool Exchange::may_ride(const Attempt& attempt) const {
+    if (cluster_->settings().channel.mode != config::ChannelMode::kPipelined || attempts_ != 1 ||
+        &attempt != &first_ || !request_complete() || body_gone_ || request().expects_continue ||
+        body_.size() > kRidingBodyMax)
+        return false;
+    if (!safe_to_repeat() || carries()) return false;
+    // The body is still here when it comes back: without one there is nothing to keep.
+    if (request().framing != http::Framing::kNone && !body_kept_) return false;
+    return !owns_key() || route_->settings->retry;
 }
 
 // No endpoint or no connection for now.
@@ -232,6 +250,8 @@ void Exchange::stop_trying(bool failed) {
 // ---- repetitions ------------------------------------------------------------------------------------------------------
 
 bool Exchange::may_try_again(const http::ClientFailure& failure) const {
+    // A ride is the first attempt, so this happens once. It was not answered, and costs the retry budget nothing.
+    if (failure.returned) return !response_started() && !body_gone_;
     // A kept connection that the upstream closed while the request was under way: the one case in which a request is
     // repeated without being asked, once, and only when repeating is harmless (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
     // Never under an idempotency key, whatever the method: its request leaves once unless the route asks for repetitions.
@@ -285,6 +305,7 @@ void Exchange::attempt_failed(Attempt& attempt, const http::ClientFailure& failu
         if (running() != nullptr) return;  // the other attempt of a hedge goes on
         leave_phase();
         if (may_try_again(failure)) {
+            if (failure.returned) cluster_->count_replay();
             begin_attempt(true);
             return;
         }

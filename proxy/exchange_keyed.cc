@@ -379,7 +379,7 @@ void Exchange::detach() {
     detached_ = true;
     worker_.detached(*this);
     // It may have been waiting for its client to read.
-    if (winner_ != nullptr && winner_->active()) winner_->stream().resume_response();
+    if (winner_ != nullptr && winner_->active()) winner_->resume_response();
 }
 
 void Exchange::end_detached() {

@@ -20,7 +20,7 @@ void Exchange::attempt_ready(Attempt& attempt) {
     attempt.sending();
     if (guard_) guard_->left = true;
     if (carries()) call_leaves();
-    PooledConnection& upstream = attempt.stream();
+    Attempt& upstream = attempt;
     http::HeadWriter head(upstream.reserve(upstream_head_bound()));
     const auto& retry = route_->settings->retry;
     write_upstream_head(head, retry ? retry->per_try_timeout : Duration(0));
@@ -124,7 +124,7 @@ void Exchange::on_request_body(std::span<const std::string_view> slices) {
         pause_request();
         return;
     }
-    write_body_to(attempt->stream(), slices, true);
+    write_body_to(*attempt, slices, true);
     keep_body(slices);
 }
 
@@ -155,8 +155,7 @@ std::size_t Exchange::kept_body_max() const {
 }
 
 // `stable`: the slices outlive the current event.
-void Exchange::write_body_to(PooledConnection& upstream, std::span<const std::string_view> slices,
-                             bool stable) {
+void Exchange::write_body_to(Attempt& upstream, std::span<const std::string_view> slices, bool stable) {
     std::size_t total = 0;
     for (const std::string_view s : slices)
         total += s.size();
@@ -196,7 +195,7 @@ void Exchange::on_request_end(std::span<const http::Field> trailers) {
 }
 
 void Exchange::finish_request_to(Attempt& attempt) {
-    PooledConnection& upstream = attempt.stream();
+    Attempt& upstream = attempt;
     if (request().framing == http::Framing::kChunked) {
         upstream.write_copy("0\r\n");
         for (const http::Field& f : held_trailers_) {
@@ -214,7 +213,7 @@ void Exchange::finish_request_to(Attempt& attempt) {
 std::size_t Exchange::request_room() {
     Attempt* attempt = running();
     // A body that is kept is not read in larger pieces: it is small, or it is no longer kept.
-    return attempt != nullptr && attempt->head_sent() && !body_kept_ ? attempt->stream().read_limit_for_sink()
+    return attempt != nullptr && attempt->head_sent() && !body_kept_ ? attempt->request_room()
                                                                      : uv::TcpStream::kRead;
 }
 
@@ -327,7 +326,7 @@ void Exchange::attempt_body(std::span<const std::string_view> slices) {
 void Exchange::on_response_blocked() {
     if (reads_shared() || carries())
         return;  // others may be quicker (Collapser::pace), or wait for their part
-    if (winner_ != nullptr && winner_->active()) winner_->stream().pause_response();
+    if (winner_ != nullptr && winner_->active()) winner_->pause_response();
 }
 
 void Exchange::on_response_drained() {
@@ -335,7 +334,7 @@ void Exchange::on_response_drained() {
         drained_shared();
         return;
     }
-    if (winner_ != nullptr && winner_->active()) winner_->stream().resume_response();
+    if (winner_ != nullptr && winner_->active()) winner_->resume_response();
 }
 
 void Exchange::attempt_end(Attempt& attempt, std::span<const http::Field> trailers) {

@@ -505,6 +505,10 @@ void Server::collect_clusters(std::function<void(std::vector<ClusterReport>)> do
                 at->requests += e.requests;
                 at->failures += e.failures;
                 at->latency_ewma_us = std::max(at->latency_ewma_us, e.latency_ewma_us);
+                at->channels += e.channels;
+                at->channel_depth += e.channel_depth;
+                at->stalls += e.stalls;
+                if (at->fallback.empty()) at->fallback = e.fallback;
             }
         }
     };

@@ -26,7 +26,30 @@ std::vector<RouteCells> route_cells(Registry& metrics, unsigned workers, const s
     return cells;
 }
 
-std::vector<ClusterCells> cluster_cells(Registry& metrics, unsigned workers, const std::string& cluster) {
+PipelineCells pipeline_cells(Registry& metrics, unsigned worker, const std::string& cluster) {
+    auto& attempts = metrics.counter("upstream_attempts_total",
+                                     "Attempts on an upstream endpoint, by outcome.", {"cluster", "outcome"});
+    auto& depth =
+        metrics.gauge("pipeline_depth", "Requests in flight on pipelined connections.", {"cluster"});
+    auto& requests =
+        metrics.counter("pipeline_requests_total", "Requests sent on a pipelined connection.", {"cluster"});
+    auto& stalls = metrics.counter(
+        "pipeline_stalls_total",
+        "Responses in front of a pipelined connection that took longer than stall_timeout.", {"cluster"});
+    auto& fallbacks = metrics.counter(
+        "pipeline_fallbacks_total",
+        "Times that an endpoint was found unable to pipeline and got pooled connections instead.",
+        {"cluster"});
+    auto& replays = metrics.counter(
+        "pipeline_replays_total",
+        "Requests sent once more because their pipelined connection ended before it answered.", {"cluster"});
+    return {&depth.at({cluster}, worker),   &requests.at({cluster}, worker),
+            &stalls.at({cluster}, worker),  &fallbacks.at({cluster}, worker),
+            &replays.at({cluster}, worker), &attempts.at({cluster, "returned"}, worker)};
+}
+
+std::vector<ClusterCells> cluster_cells(Registry& metrics, unsigned workers, const std::string& cluster,
+                                        bool pipelined) {
     auto& attempts = metrics.counter("upstream_attempts_total",
                                      "Attempts on an upstream endpoint, by outcome.", {"cluster", "outcome"});
     auto& connections = metrics.gauge("upstream_connections", "Open upstream connections.", {"cluster"});
@@ -42,12 +65,23 @@ std::vector<ClusterCells> cluster_cells(Registry& metrics, unsigned workers, con
     std::vector<ClusterCells> cells;
     for (unsigned w = 0; w < workers; ++w) {
         const auto outcome = [&](std::string_view name) { return &attempts.at({cluster, name}, w); };
-        cells.push_back({outcome("success"), outcome("connect_failed"), outcome("connect_timeout"),
-                         outcome("reset"), outcome("incomplete"), outcome("protocol_error"),
-                         outcome("timeout"), outcome("canceled"), outcome("discarded"),
-                         &connections.at({cluster}, w), &in_flight.at({cluster}, w),
-                         &pending.at({cluster}, w), &held.at({cluster}, w),
-                         &overflow.at({cluster, "requests"}, w), &overflow.at({cluster, "pending"}, w)});
+        cells.push_back({outcome("success"),
+                         outcome("connect_failed"),
+                         outcome("connect_timeout"),
+                         outcome("reset"),
+                         outcome("incomplete"),
+                         outcome("protocol_error"),
+                         outcome("timeout"),
+                         outcome("canceled"),
+                         outcome("discarded"),
+                         &connections.at({cluster}, w),
+                         &in_flight.at({cluster}, w),
+                         &pending.at({cluster}, w),
+                         &held.at({cluster}, w),
+                         &overflow.at({cluster, "requests"}, w),
+                         &overflow.at({cluster, "pending"}, w),
+                         {}});
+        if (pipelined) cells.back().pipeline = pipeline_cells(metrics, w, cluster);
     }
     return cells;
 }
@@ -251,8 +285,10 @@ std::shared_ptr<const Snapshot> build_snapshot(config::Settings settings, std::s
     snapshot->settings = std::move(settings);
     snapshot->source = std::move(source);
     for (const auto& cluster : snapshot->settings.clusters) {
-        snapshot->clusters.push_back(
-            {&cluster, cluster_cells(metrics, workers, cluster.name), parts.health(cluster.name)});
+        snapshot->clusters.push_back({&cluster,
+                                      cluster_cells(metrics, workers, cluster.name,
+                                                    cluster.channel.mode == config::ChannelMode::kPipelined),
+                                      parts.health(cluster.name)});
     }
     auto& connections =
         metrics.gauge("http_downstream_connections", "Open client connections.", {"listener"});

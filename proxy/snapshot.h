@@ -33,6 +33,15 @@ struct RouteCells {
     StatusCounters* requests = nullptr;
     Histogram* duration = nullptr;
 };
+// Of a cluster with [cluster.channel] mode = "pipelined"; all null otherwise.
+struct PipelineCells {
+    Gauge* depth = nullptr;       // requests that ride now
+    Counter* requests = nullptr;  // those that have ridden
+    Counter* stalls = nullptr;
+    Counter* fallbacks = nullptr;
+    Counter* replays = nullptr;
+    Counter* returned = nullptr;  // outcome="returned"
+};
 struct ClusterCells {
     Counter* success = nullptr;  // outcome="success": a whole response, whatever its status
     Counter* connect_failed = nullptr;
@@ -50,6 +59,7 @@ struct ClusterCells {
     Counter* held = nullptr;               // requests that had to wait
     Counter* overflow_requests = nullptr;  // refused: max_requests
     Counter* overflow_pending = nullptr;   // refused: max_pending
+    PipelineCells pipeline;
 };
 
 // What one worker counts of a route's policies.

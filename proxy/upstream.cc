@@ -57,6 +57,10 @@ void WorkerCluster::configure(const ClusterEntry& entry, unsigned worker) {
     const std::uint32_t max = settings_.limits.max_connections;
     connections_max_ = max == 0 ? 0 : std::max(1U, max / static_cast<std::uint32_t>(entry.cells.size()));
     retired_ = false;
+    if (settings_.channel.mode != config::ChannelMode::kPipelined) {
+        for (const Ref<Endpoint>& e : list_)
+            retire_channels(*e);
+    }
     if (rebuild) rebuild_balancer();
     if (first_waiting_ != nullptr) loop_.schedule(*this, Duration(0));
 }
@@ -89,6 +93,7 @@ void WorkerCluster::set_endpoints(const EndpointSet& set) {
         gone->index = Endpoint::kRemoved;
         while (gone->idle != nullptr)
             gone->idle->abandon();
+        retire_channels(*gone);
     }
     health_seen_ = 0;
     rebuild_balancer();
@@ -269,6 +274,7 @@ void WorkerCluster::close_idle() {
     for (const Ref<Endpoint>& e : list_) {
         while (e->idle != nullptr)
             e->idle->abandon();
+        retire_channels(*e);
     }
 }
 

@@ -11,11 +11,27 @@
 #include "base/timer_wheel.h"
 #include "filters/policy/balancer.h"
 #include "proxy/cluster_health.h"
+#include "proxy/pipelined_channel.h"
 #include "proxy/snapshot.h"
 
 namespace outrider::proxy {
 
 class WorkerCluster;
+class UpstreamChannel;
+struct EndpointReport;
+
+// The pipelined connections to an endpoint, and what is known of it as their other end. Made by the first request that
+// may ride.
+struct EndpointPipeline {
+    explicit EndpointPipeline(policy::DepthLimits limits) : depth(limits) {}
+    policy::ChannelDepth depth;
+    policy::PipelineSupport support;
+    std::vector<UpstreamChannel*> channels;
+    policy::ChannelDepth::Socket next_number = 0;
+    Instant open_after{};      // none is opened before
+    bool after_break = false;  // the next one starts alone
+    std::uint64_t stalls = 0;
+};
 
 // An endpoint as one worker knows it. Lives as long as a connection or exchange needs it, also when it has left the set.
 class Endpoint final : public RefCounted {
@@ -30,6 +46,7 @@ class Endpoint final : public RefCounted {
     std::uint64_t requests = 0;
     std::uint64_t failures = 0;
     Instant last_sample{};
+    std::unique_ptr<EndpointPipeline> pipeline;  // null while nothing has ridden
 };
 
 class PooledConnection final : public http::ClientConnection {
@@ -37,6 +54,15 @@ class PooledConnection final : public http::ClientConnection {
     using ClientConnection::ClientConnection;
     Ref<Endpoint> endpoint;
     Ref<WorkerCluster> cluster;
+};
+
+class UpstreamChannel final : public PipelinedChannel {
+  public:
+    using PipelinedChannel::PipelinedChannel;
+    Ref<Endpoint> endpoint;
+    Ref<WorkerCluster> cluster;
+    PipelineCells cells;     // of the configuration that opened it
+    bool accepting = false;  // as ChannelDepth was told
 };
 
 // What waits for a usable endpoint or a connection: the request waiting list. Released in the order of arrival.
@@ -64,7 +90,10 @@ enum class Admission : std::uint8_t {
     kRequestsBusy,     // max_requests are in flight
 };
 
-class WorkerCluster final : public RefCounted, private http::ClientOwner, private Timer {
+class WorkerCluster final : public RefCounted,
+                            private http::ClientOwner,
+                            private PipelinedChannelOwner,
+                            private Timer {
   public:
     WorkerCluster(uv::Loop& loop, http::ParserScratch& scratch, Random& random, std::string name);
     ~WorkerCluster() override = default;
@@ -91,6 +120,17 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     // An idle connection, or a new one that is connecting. `idle_max`: none that has been idle for longer; 0: never an idle one.
     PooledConnection& connection(const Ref<Endpoint>& endpoint, Duration idle_max);
 
+    // Where a request of this class (its route's number) rides, counted there already: join() it at once. Null: it takes
+    // connection(). Only for what is safe to repeat, whole, and without an upgrade.
+    UpstreamChannel* channel_for(const Ref<Endpoint>& endpoint, policy::ChannelDepth::Class cls);
+    void count_replay() {
+        if (cells_.pipeline.replays != nullptr) cells_.pipeline.replays->add();
+    }
+    // Such a request took a connection of its own, and was answered whole after `took`.
+    void answered_alone(Endpoint& endpoint, policy::ChannelDepth::Class cls, Duration took) {
+        if (endpoint.pipeline) endpoint.pipeline->depth.answered_alone(cls, took, loop_.now());
+    }
+
     void begin(Endpoint& endpoint);
     // `latency`: until the response's head; negative when there was none.
     void end(Endpoint& endpoint, Duration latency, Instant now, bool failed);
@@ -114,6 +154,7 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
         close_idle();
     }
 
+    void report_channels(const EndpointPipeline& pipeline, EndpointReport& out) const;
     std::size_t waiting() const { return waiting_count_; }
     bool panic() const { return panic_; }
     const std::vector<Ref<Endpoint>>& all() const { return list_; }
@@ -123,6 +164,12 @@ class WorkerCluster final : public RefCounted, private http::ClientOwner, privat
     void on_connection_idle(http::ClientConnection& connection) override;
     void on_connection_gone(http::ClientConnection& connection) override;
     void on_connection_closed(http::ClientConnection& connection) override;
+    void on_channel_open(PipelinedChannel& channel) override;
+    void on_channel_answered(PipelinedChannel& channel, bool counts) override;
+    void on_channel_gone(PipelinedChannel& channel, bool start_alone) override;
+    void on_channel_closed(PipelinedChannel& channel) override;
+    void open_channel(const Ref<Endpoint>& endpoint);
+    static void retire_channels(Endpoint& endpoint);
     void on_timeout(Instant now) override;
     void unlink(Endpoint& endpoint, http::ClientConnection& connection);
     void rebuild_balancer();

@@ -397,10 +397,21 @@ void Worker::report(std::function<void(std::vector<ClusterReport>)> done) {
             report.name = cluster->name();
             report.pending = cluster->waiting();
             report.panic = cluster->panic();
+            report.pipelined = cluster->settings().channel.mode == config::ChannelMode::kPipelined;
             for (const Ref<Endpoint>& e : cluster->all()) {
                 const auto& load = cluster->load(*e);
-                report.endpoints.push_back({e->address.id, load.in_flight, e->connections, e->idle_count,
-                                            e->requests, e->failures, load.latency_ewma_us});
+                report.endpoints.push_back({e->address.id,
+                                            load.in_flight,
+                                            e->connections,
+                                            e->idle_count,
+                                            e->requests,
+                                            e->failures,
+                                            load.latency_ewma_us,
+                                            0,
+                                            0,
+                                            0,
+                                            {}});
+                if (e->pipeline) cluster->report_channels(*e->pipeline, report.endpoints.back());
             }
             out.push_back(std::move(report));
         }

@@ -59,12 +59,18 @@ struct EndpointReport {
     std::uint64_t requests = 0;
     std::uint64_t failures = 0;
     double latency_ewma_us = 0;
+    // Of pipelined connections, which `connections` counts too.
+    std::uint32_t channels = 0;
+    std::size_t channel_depth = 0;  // requests in flight on them
+    std::uint64_t stalls = 0;
+    std::string fallback;  // why it gets pooled connections; empty: it does not
 };
 struct ClusterReport {
     std::string name;
     std::vector<EndpointReport> endpoints;
     std::size_t pending = 0;  // requests that wait
     bool panic = false;       // health is disregarded
+    bool pipelined = false;
 };
 
 class Worker {

@@ -38,6 +38,9 @@ struct ClientFailure {
     bool request_sent = false;  // some byte of the request may have reached the upstream
     bool reused = false;        // the connection had served a request before
     const char* reason = "";
+    // Of a pipelined connection (pipelined_connection.h) that ended or went on without it: nothing of its answer came, and
+    // it may be sent once more.
+    bool returned = false;
 };
 
 class ClientHandler {

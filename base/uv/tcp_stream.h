@@ -72,6 +72,10 @@ class TcpStream {
     // Bytes kept because the kernel did not take them.
     std::size_t queued() const { return queued_; }
     bool blocked() const { return queued_ != 0; }
+    // Of what is kept, what has not gone to the kernel by now. No system call.
+    std::size_t kept() const {
+        return uv_stream_get_write_queue_size(reinterpret_cast<const uv_stream_t*>(&tcp_));
+    }
     // Bytes that the peer has not acknowledged: kept here and in the kernel. A system call; not for every exchange.
     std::size_t unsent() const;
     std::uint64_t bytes_written() const { return bytes_written_; }

@@ -121,6 +121,14 @@ LeftBehind Channel::broke() {
     return finish(line_.empty() ? ChannelEnd::kIdle : ChannelEnd::kBroke);
 }
 
+LeftBehind Channel::release_behind() {
+    LeftBehind left;
+    if (end_ || !responding_) return left;
+    if (!last_response_) last_response_ = ChannelEnd::kGivenUp;
+    hand_back(1, false, left);
+    return left;
+}
+
 LeftBehind Channel::finish(ChannelEnd end) {
     LeftBehind left;
     if (end_) return left;

@@ -21,7 +21,7 @@
 //     breaks it. The same serves to find out about an upstream that nothing is known of.
 //   * A response that has been due for longer than stall_timeout, be it slow to come or slow to be read by its client,
 //     moves new requests away. The responses of those behind it cannot overtake; the caller who does not want them to
-//     wait gives the connection up with end().
+//     wait gives the connection up, or, when it is a slow client, leaves the connection to that one (release_behind()).
 //
 // Invariants
 //   * Each request that was pushed leaves exactly once: delivered whole, dropped (its client had left), handed back,
@@ -112,6 +112,9 @@ class Channel {
     LeftBehind extra_bytes() { return finish(ChannelEnd::kUnasked); }
     LeftBehind broke();
     LeftBehind give_up() { return finish(ChannelEnd::kGivenUp); }
+    // The response under way becomes the last: its client reads so slowly that those behind are not to wait for it. They
+    // are handed back, it goes on. Nothing happens when no response is under way.
+    LeftBehind release_behind();
 
     std::optional<RideId> front() const;
     std::size_t in_flight() const { return line_.size(); }

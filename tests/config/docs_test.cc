@@ -60,7 +60,7 @@ TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {
     for (const char* section :
          {"route.retry", "route.hedge", "route.rate_limit", "route.concurrency", "route.fault",
           "route.idempotency", "route.collapse", "route.batch", "cluster.health", "cluster.outlier",
-          "cluster.limits", "store.local", "store.shared", "store.scratch"}) {
+          "cluster.limits", "cluster.channel", "store.local", "store.shared", "store.scratch"}) {
         EXPECT_THAT(all, HasSubstr("[" + std::string(section) + "]"));
     }
     std::istringstream lines(all);

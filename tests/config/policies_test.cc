@@ -52,6 +52,7 @@ TEST(ConfigPolicies, EmptyTablesGiveTheDefaultsOfTheStructs) {
     EXPECT_EQ(cluster_of(checking("")).health, HealthSettings{});
     EXPECT_EQ(cluster_of(with_cluster("outlier = {}")).outlier, OutlierSettings{});
     EXPECT_EQ(cluster_of(with_cluster("limits = {}")).limits, LimitSettings{});
+    EXPECT_EQ(cluster_of(with_cluster("channel = {}")).channel, ChannelSettings{});
     const RouteSettings plain = route_of(forwarding(""));
     EXPECT_FALSE(plain.retry || plain.hedge || plain.rate_limit || plain.concurrency || plain.fault);
     const ClusterSettings cluster = cluster_of(with_cluster(""));
@@ -109,6 +110,11 @@ max_connections = 4
 max_pending = 5
 max_requests = 6
 hold = "7s"
+[cluster.channel]
+mode = "pipelined"
+connections = 1
+depth = 1024
+stall_timeout = "250ms"
 )");
     ASSERT_TRUE(result.settings) << testing::PrintToString(lines_of(result));
     EXPECT_THAT(lines_of(result), ElementsAre(HasSubstr("panic_percent: with it limits.hold never waits")));
@@ -135,6 +141,7 @@ hold = "7s"
     EXPECT_EQ(cluster.health, health);
     EXPECT_EQ(cluster.outlier, (OutlierSettings{1, 1s, 10}));
     EXPECT_EQ(cluster.limits, (LimitSettings{4, 5, 6, 7s}));
+    EXPECT_EQ(cluster.channel, (ChannelSettings{ChannelMode::kPipelined, 1, 1024, 250ms}));
     EXPECT_EQ(cluster.panic_percent, 30u);
 }
 
@@ -262,6 +269,11 @@ TEST(ConfigPolicies, ValuesOfOutlierAndLimits) {
                          {"limits = { max_pending = 0, max_requests = 0 }", ""},
                          {"limits = { max_connections = 1000001 }", "out of range (0 to 1000000)"},
                          {"limits = { hold = \"6m\" }", "6m is out of range (0s to 5m)"},
+                         {"channel = { connections = 0 }", "out of range (1 to 64)"},
+                         {"channel = { connections = 65 }", "out of range (1 to 64)"},
+                         {"channel = { depth = 1025 }", "out of range (1 to 1024)"},
+                         {"channel = { stall_timeout = \"0s\" }", "out of range (1ms to 1h)"},
+                         {"channel = { mode = \"pipeline\" }", "did you mean 'pipelined'?"},
                          {"panic_percent = 101\noutlier = {}", "101 is out of range (0 to 100)"},
                          {"outliers = {}", "unknown key (did you mean 'outlier'?)"}});
 }

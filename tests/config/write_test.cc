@@ -106,6 +106,7 @@ Settings unusual_settings() {
     b.health->detector = HealthDetectorKind::kPhi;
     b.health->phi_threshold = 1.5;
     b.limits.hold = 5min;
+    a.channel = {ChannelMode::kPipelined, 64, 1, 1ms};
     s.clusters = {a, b};
     return s;
 }

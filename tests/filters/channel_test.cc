@@ -75,6 +75,22 @@ TEST(Channel, AfterABreakTheFirstRequestGoesAloneUntilItIsAnsweredWhole) {
     EXPECT_EQ(channel.refusal(true, t0), Refusal::kNone);
 }
 
+TEST(Channel, ASlowClientKeepsTheConnectionAndThoseBehindAreHandedBack) {
+    Channel channel(kLimits, Channel::Start::kTogether);
+    send(channel, 1);
+    send(channel, 2);
+    EXPECT_THAT(channel.release_behind().send_again, IsEmpty()) << "nobody is being answered";
+    channel.response_head({});
+    channel.push(RideId{3}, false, t0);
+    const LeftBehind left = channel.release_behind();
+    EXPECT_THAT(left.send_again, ElementsAre(again(2), again(3, false)));
+    EXPECT_THAT(left.failed, IsEmpty());
+    EXPECT_EQ(channel.refusal(true, t0), Refusal::kEnded);
+    EXPECT_THAT(channel.release_behind().send_again, IsEmpty());
+    EXPECT_EQ(channel.response_end(t0).to, RideId{1});
+    EXPECT_EQ(channel.ended(), ChannelEnd::kGivenUp);
+}
+
 TEST(Channel, ABreakHandsBackTheUnansweredAndFailsWhatHadBegun) {
     Channel channel(kLimits, Channel::Start::kTogether);
     send(channel, 1);
