@@ -378,8 +378,8 @@ bool Exchange::goes_on() const {
 void Exchange::detach() {
     detached_ = true;
     worker_.detached(*this);
-    // It may have been waiting for its client to read.
-    if (winner_ != nullptr && winner_->active()) winner_->resume_response();
+    // It may have been waiting for its client to read. How fast a shared answer is read is the collapser's to say.
+    if (winner_ != nullptr && winner_->active() && !leads()) winner_->resume_response();
 }
 
 void Exchange::end_detached() {
