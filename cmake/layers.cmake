@@ -18,6 +18,8 @@ function(outrider_test name)
   cmake_parse_arguments(PARSE_ARGV 1 TEST "THREADS" "" "")
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
   add_executable(${name} ${sources})
+  # What is tested is optimised, the tests are not: that nearly halves the time in which they compile.
+  target_compile_options(${name} PRIVATE -O0)
   target_link_libraries(${name} PRIVATE ${TEST_UNPARSED_ARGUMENTS} GTest::gtest GTest::gtest_main GTest::gmock)
   set(labels)
   if(TEST_THREADS)

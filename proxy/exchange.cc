@@ -30,7 +30,7 @@ void Exchange::begin(const Ref<WorkerSnapshot>& snapshot, const ListenerEntry& l
 void Exchange::prepare_context() {
     context_.listener = listener_->settings;
     context_.node = &snapshot_->shared->settings.node;
-    context_.peer_ip = connection().peer_ip();
+    context_.peer_ip = arena_.copy(connection().peer_ip());  // it may outlive the connection
     context_.received = worker_.loop().wall();
     context_.random = &worker_.random();
     context_.arena = &arena_;

@@ -43,8 +43,6 @@ const config::IdempotencySettings& Exchange::key_settings() const {
 void Exchange::hold() {
     if (!guard_) guard_ = std::make_unique<KeyGuard>();
     guard_->stage = Stage::kBody;
-    // The fields that the filters behind this one add are views, of this too, and may be sent when the connection is gone.
-    context_.peer_ip = arena_.copy(connection().peer_ip());
     guard_->store = snapshot_->stores[route_->index];
     guard_->fingerprint.emplace(
         request().method_text(), request().path_and_query(),
