@@ -24,13 +24,16 @@ StoreCells store_cells(Registry& metrics, const std::string& store, unsigned sha
                         "From a question to the store to its answer, without the time a duplicate is parked.",
                         {"store"})
              .at({store}, shard);
-    cells.wal_sync = &metrics.histogram("wal_sync_seconds", "Making a group of log records durable.", {"log"})
-                          .at({store}, shard);
     cells.errors =
         &metrics
              .counter("idempotency_store_errors_total", "Times the store failed to read or write.", {"store"})
              .at({store}, shard);
     return cells;
+}
+
+Histogram* wal_sync_cell(Registry& metrics, const std::string& store, unsigned shard) {
+    return &metrics.histogram("wal_sync_seconds", "Making a group of log records durable.", {"log"})
+                .at({store}, shard);
 }
 
 }  // namespace outrider::idempotency

@@ -19,5 +19,7 @@ Result<std::shared_ptr<Store>> open_store(const config::StoreSettings& settings,
 // What the thread of `shard` writes: a worker's, or, with the last one, the main thread and the store's own thread (of one store, each
 // cell has one writer).
 StoreCells store_cells(Registry& metrics, const std::string& store, unsigned shard);
+// Of the store's own thread, when it has a log.
+Histogram* wal_sync_cell(Registry& metrics, const std::string& store, unsigned shard);
 
 }  // namespace outrider::idempotency

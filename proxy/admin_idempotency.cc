@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/http/message.h"
 #include "base/log.h"
 #include "filters/policy/idempotency_key.h"
 #include "proxy/admin.h"
@@ -81,19 +82,13 @@ Json key_json(const policy::Digest& key, const idempotency::KeyView& view) {
 
 // Every value of a parameter, decoded.
 std::optional<std::vector<std::string>> all_parameters(std::string_view query, std::string_view name) {
-    std::vector<std::string> out;
-    while (!query.empty()) {
-        const std::size_t end = query.find('&');
-        const std::string_view pair = query.substr(0, end);
-        const std::size_t equals = pair.find('=');
-        if (equals != std::string_view::npos && pair.substr(0, equals) == name) {
-            auto value = percent_decoded(pair.substr(equals + 1));
-            if (!value) return std::nullopt;
-            out.push_back(std::move(*value));
-        }
-        if (end == std::string_view::npos) break;
-        query.remove_prefix(end + 1);
-    }
+    std::optional<std::vector<std::string>> out(std::in_place);
+    http::for_each_parameter(query, [&](std::string_view each, std::optional<std::string_view> value) {
+        if (each != name || !value) return true;
+        auto decoded = percent_decoded(*value);
+        decoded ? out->push_back(std::move(*decoded)) : out.reset();
+        return out.has_value();
+    });
     return out;
 }
 

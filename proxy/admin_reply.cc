@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <ctime>
+#include <optional>
 #include <vector>
 
+#include "base/http/message.h"
 #include "proxy/problem.h"
 
 namespace outrider::proxy {
@@ -21,16 +23,12 @@ AdminReply text_reply(int status, std::string body) {
 }
 
 std::string query_parameter(std::string_view query, std::string_view name) {
-    while (!query.empty()) {
-        const std::size_t end = query.find('&');
-        const std::string_view pair = query.substr(0, end);
-        const std::size_t equals = pair.find('=');
-        if (pair.substr(0, equals) == name)
-            return std::string(equals == std::string_view::npos ? "1" : pair.substr(equals + 1));
-        if (end == std::string_view::npos) break;
-        query.remove_prefix(end + 1);
-    }
-    return {};
+    std::optional<std::string> found;
+    http::for_each_parameter(query, [&](std::string_view each, std::optional<std::string_view> value) {
+        if (each == name) found = value.value_or("1");
+        return !found;
+    });
+    return found.value_or("");
 }
 
 void append_html(std::string& out, std::string_view s) {

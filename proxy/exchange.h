@@ -154,7 +154,7 @@ class Exchange final : public http::ServerExchange, private Waiter, private Time
     bool gathers() const { return batch_ && batch_->stage == BatchSeat::Stage::kBody; }
     bool carries() const { return batch_ && batch_->call; }
     void gather();
-    void take_member_body(std::span<const std::string_view> slices);
+    bool take_member_body(std::span<const std::string_view> slices);
     void admit_member();
     void carry(std::unique_ptr<BatchCall> call);
     void compose_call();

@@ -59,8 +59,7 @@ void Exchange::gather() {
         const std::string early = std::move(body_);
         body_.clear();
         const std::string_view piece = early;
-        take_member_body({&piece, 1});
-        if (batch_->stage != Stage::kBody) return;
+        if (!take_member_body({&piece, 1})) return;
     }
     if (request_complete()) {
         admit_member();
@@ -70,17 +69,19 @@ void Exchange::gather() {
     resume_request();
 }
 
-void Exchange::take_member_body(std::span<const std::string_view> slices) {
+// False: refused, and this exchange may be gone.
+bool Exchange::take_member_body(std::span<const std::string_view> slices) {
     for (const std::string_view s : slices) {
         const bool fits = body_.size() + s.size() <= batch_->batcher->settings().max_bytes.value;
         if (!fits || !worker_.hold_bytes(s.size())) {
             close_after();
             fail(fits ? Failure::kBatchFull : Failure::kBatchMemberTooLarge);
-            return;
+            return false;
         }
         held_bytes_ += s.size();
         body_.append(s);
     }
+    return true;
 }
 
 void Exchange::admit_member() {

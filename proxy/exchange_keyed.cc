@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/http/kept_head.h"
+#include "base/overloaded.h"
 #include "base/units.h"
 #include "proxy/exchange.h"
 #include "proxy/worker.h"
@@ -24,13 +25,6 @@ namespace {
 constexpr Duration kConflictRetryAfter = std::chrono::seconds(1);
 // A full store has room when its oldest key expires, in a day perhaps; an operator makes some sooner.
 constexpr Duration kFullRetryAfterMax = std::chrono::minutes(1);
-
-template <typename... F>
-struct Overloaded : F... {
-    using F::operator()...;
-};
-template <typename... F>
-Overloaded(F...) -> Overloaded<F...>;
 
 }  // namespace
 
@@ -240,11 +234,11 @@ void Exchange::record_head(http::ResponseHead& head) {
 }
 
 void Exchange::record_body(std::span<const std::string_view> slices) {
-    std::size_t size = guard_->head.size() + guard_->body.size();
-    for (const std::string_view s : slices)
-        size += s.size();
     if (!guard_->streaming) {
-        const std::size_t more = size - guard_->head.size() - guard_->body.size();
+        std::size_t more = 0;
+        for (const std::string_view s : slices)
+            more += s.size();
+        const std::size_t size = guard_->head.size() + guard_->body.size() + more;
         if (size <= key_settings().max_response.value && worker_.hold_bytes(more)) {
             held_bytes_ += more;
             for (const std::string_view s : slices)

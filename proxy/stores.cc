@@ -12,8 +12,10 @@ Result<void> Stores::open(const std::vector<config::StoreSettings>& wanted) {
             if (it->second.settings == settings) continue;
             return Error{key + ": a store that is open cannot be changed by a reload; restart outrider"};
         }
-        const idempotency::StoreCells cells =
-            idempotency::store_cells(metrics_, settings.name, metrics_.shards() - 1);
+        const unsigned shard = metrics_.shards() - 1;
+        idempotency::StoreCells cells = idempotency::store_cells(metrics_, settings.name, shard);
+        if (settings.kind == config::StoreKind::kLog)
+            cells.wal_sync = idempotency::wal_sync_cell(metrics_, settings.name, shard);
         auto store = idempotency::open_store(settings, loop_, cells);
         if (!store) return Error{store.error()};  // it names the store
         opened[settings.name] = {settings, std::move(*store)};
@@ -32,11 +34,6 @@ std::vector<std::string> Stores::names() const {
     for (const auto& [name, entry] : stores_)
         out.push_back(name);
     return out;
-}
-
-const config::StoreSettings* Stores::settings(const std::string& name) const {
-    const auto it = stores_.find(name);
-    return it == stores_.end() ? nullptr : &it->second.settings;
 }
 
 }  // namespace outrider::proxy

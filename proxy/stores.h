@@ -25,9 +25,6 @@ class Stores {
     // Of those that are open.
     std::shared_ptr<idempotency::Store> find(const std::string& name) const;
     std::vector<std::string> names() const;
-    const config::StoreSettings* settings(const std::string& name) const;
-    // After the workers have ended.
-    void close() { stores_.clear(); }
 
   private:
     struct Entry {

@@ -5,13 +5,14 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/http/kept_head.h"
 
 namespace outrider::proxy {
 
 namespace {
 // An upstream's head may be larger than what we take from clients, but not without end.
 constexpr std::size_t kResponseHeadMax = 256 * 1024;
-constexpr std::uint32_t kResponseFieldsMax = 1000;
+constexpr std::uint32_t kResponseFieldsMax = http::kKeptFieldsMax;  // what is accepted can be recorded
 
 policy::BalancerKind kind_of(config::Balance balance) {
     switch (balance) {

@@ -8,7 +8,6 @@ namespace outrider::http {
 namespace {
 
 constexpr std::string_view kLineEnd = "\r\n";
-constexpr std::size_t kFieldsMax = 1000;
 
 // Framing is the sender's own; a record that has any is not ours.
 bool frames(FieldId id) {
@@ -42,7 +41,7 @@ bool KeptHead::parse(std::string_view text, int status) {
     at += kLineEnd.size();
     while (at < text.size()) {
         const std::size_t end = text.find(kLineEnd, at);
-        if (end == std::string_view::npos || fields_.size() == kFieldsMax) return false;
+        if (end == std::string_view::npos || fields_.size() == kKeptFieldsMax) return false;
         const std::string_view line = text.substr(at, end - at);
         const std::size_t colon = line.find(": ");
         if (colon == std::string_view::npos || colon == 0 || colon > UINT16_MAX) return false;

@@ -6,6 +6,7 @@
 // parse() believes nothing: a line that is not a field of RFC 9110 section 5.1 and 5.5 makes it fail.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,9 @@
 #include "base/http/message.h"
 
 namespace outrider::http {
+
+// Of a head that can be kept; what is recorded has at most as many.
+inline constexpr std::uint32_t kKeptFieldsMax = 1000;
 
 // The fields of `head` that are not dropped.
 std::string kept_head(const ResponseHead& head);

@@ -156,16 +156,12 @@ void HeadStorage::clear_if_larger_than(std::size_t bytes_max) {
 }
 
 std::optional<std::string_view> query_value(std::string_view query, std::string_view name) {
-    while (!query.empty()) {
-        const std::size_t end = query.find('&');
-        const std::string_view pair = query.substr(0, end);
-        const std::size_t equals = pair.find('=');
-        if (pair.substr(0, equals) == name)
-            return equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1);
-        if (end == std::string_view::npos) break;
-        query.remove_prefix(end + 1);
-    }
-    return {};
+    std::optional<std::string_view> found;
+    for_each_parameter(query, [&](std::string_view each, std::optional<std::string_view> value) {
+        if (each == name) found = value.value_or("");
+        return !found;
+    });
+    return found;
 }
 
 std::string_view reason_phrase(int status) {

@@ -4,6 +4,7 @@
 // offsets into it. Copying a head means copying two blocks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -144,7 +145,19 @@ struct ResponseHead : Head {
     std::uint32_t reason_size = 0;
 };
 
-// The value of the first parameter of that name, as it stands there; nothing when there is none.
+// Calls f(name, value) for each parameter, as they stand there; without a '=' there is no value. Until f answers false.
+template <typename F>
+void for_each_parameter(std::string_view query, F&& f) {
+    while (!query.empty()) {
+        const std::string_view pair = query.substr(0, query.find('&'));
+        query.remove_prefix(std::min(pair.size() + 1, query.size()));
+        const std::size_t equals = pair.find('=');
+        std::optional<std::string_view> value;
+        if (equals != std::string_view::npos) value = pair.substr(equals + 1);
+        if (!f(pair.substr(0, equals), value)) return;
+    }
+}
+// The value of the first parameter of that name, empty without a '='; nothing when there is none.
 std::optional<std::string_view> query_value(std::string_view query, std::string_view name);
 
 // The standard reason phrase, "Unknown" for others.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/overloaded.h"
 
 namespace outrider::policy {
 namespace {
@@ -22,13 +23,6 @@ enum class Type : std::uint8_t {
 // Beyond what parse_duration() reads, and far below where nanoseconds overflow.
 constexpr std::int64_t kWindowMaxMicros = std::int64_t{20} * 366 * 24 * 3600 * 1'000'000;
 constexpr std::int64_t kWallMaxMicros = std::int64_t{1} << 53;  // the year 2255
-
-template <typename... F>
-struct Overloaded : F... {
-    using F::operator()...;
-};
-template <typename... F>
-Overloaded(F...) -> Overloaded<F...>;
 
 struct Writer {
     std::string& out;

@@ -1,6 +1,6 @@
 // Prints what the store of kind log does on a disk, beside what the disk does: local_figures DIRECTORY [all]
 //
-// The directory must not exist; it is made and removed. `all`: also ten million keys (about 2 GB of memory).
+// The directory must not exist; it is made and removed. `all`: also ten million keys (about 5.5 GB of memory).
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
