@@ -131,10 +131,11 @@ def test_an_answer_above_the_bound_is_not_shared(serve, subject):
 
 
 def test_who_comes_after_the_head_makes_a_call_of_its_own(serve, subject):
-    gate = Gate()
+    head, gate = Gate(), Gate()
 
     def slowly(exchange):
         exchange.read_body()
+        assert head.event.wait(20)  # or the second client might come after it
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
         assert gate.event.wait(20)
         exchange.send(b"-half")
@@ -143,6 +144,7 @@ def test_who_comes_after_the_head_makes_a_call_of_its_own(serve, subject):
     with endpoints(Turns(slowly, echo)) as (app,):
         sidecar = serve(app.port)
         with sent(sidecar, 2) as clients:
+            head.open()
             wait_until(lambda: collapsed(subject) == 1, 5, "the head")
             assert sidecar.get("/same").body == b"/same"
             gate.open()
