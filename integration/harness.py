@@ -41,6 +41,14 @@ def free_port():
         return port
 
 
+def json_lines(path):
+    """What a log holds so far: a reader beside the writer may see a part of its last write, so only lines with their end."""
+    try:
+        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    except OSError:
+        return []
+
+
 def toml_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -218,10 +226,7 @@ class Outrider(Process):
                                   % (method, path.encode()))
 
     def access_lines(self):
-        try:
-            return [json.loads(line) for line in self.access_log.read_text().splitlines() if line]
-        except OSError:
-            return []
+        return json_lines(self.access_log)
 
 
 class Haproxy(Process):

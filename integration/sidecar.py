@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 
-from harness import SANITIZER_REPORT, Process, accepts, free_port, toml_table
+from harness import SANITIZER_REPORT, Process, accepts, free_port, json_lines, toml_table
 from upstream import ScriptedUpstream
 from wire import ProtocolError, RawClient, Truncated
 
@@ -145,10 +145,7 @@ class Sidecar(Process):
             return ask(client, target, host, fields, method, body, last=True)
 
     def access_lines(self):
-        try:
-            return [json.loads(line) for line in self.access_log.read_text().splitlines() if line]
-        except OSError:
-            return []
+        return json_lines(self.access_log)
 
 
 @contextlib.contextmanager
