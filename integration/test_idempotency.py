@@ -392,8 +392,8 @@ def test_the_adaptive_limit_sheds_after_the_claim(subject):
                 key = fresh_key()
                 client = RawClient(sidecar.port)
                 held.append(client)
-                client.send(post_bytes(key, last=True))
                 before = gate.waiting
+                client.send(post_bytes(key, last=True))
                 wait_until(lambda: gate.waiting > before or subject.counted("outrider_shed_total") > 0)
                 if subject.counted("outrider_shed_total"):
                     shed = key

@@ -330,10 +330,8 @@ def test_a_half_closed_client_gets_all_answers_of_a_mixed_pipeline(ledger, reque
 
 
 def test_a_client_that_asks_without_reading_is_not_given_unbounded_memory(ledger):
-    with open(f"/proc/{ledger.child.pid}/maps", encoding="utf-8") as maps:
-        loaded = maps.read()
-        if "libasan" in loaded or "libtsan" in loaded:
-            pytest.skip("resident memory says nothing under a sanitizer")
+    if any(name in pathlib.Path(program()).read_bytes() for name in (b"__asan_init", b"__tsan_init")):
+        pytest.skip("resident memory says nothing under a sanitizer")
     before = resident_kib(ledger)
     requests = b"GET /accounts?limit=1000 HTTP/1.1\r\nHost: h\r\n\r\n" * 2000
     with ledger.raw() as sock:

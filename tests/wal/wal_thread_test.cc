@@ -61,12 +61,12 @@ TEST(WalThread, BatchesThatWaitShareOneSyncAndAreAnsweredInOrder) {
         for (int i = 0; i < 100; ++i) {
             Batch batch = batch_of("a");
             batch.add(2, "b");
-            ASSERT_TRUE(thread.append(std::move(batch), [&](const Result<Index>& first) {
+            ASSERT_TRUE(thread.append(std::move(batch), [&, before](const Result<Index>& first) {
                 answers.push_back(first ? first->value : 0);
                 EXPECT_EQ(disk.sync_calls() - before, 1u) << "not before the sync";
             }));
         }
-        ASSERT_TRUE(thread.submit([&](Wal& log) {
+        ASSERT_TRUE(thread.submit([&, before](Wal& log) {
             syncs = disk.sync_calls() - before;
             EXPECT_EQ(log.durable_index(), Index{201});
         }));
@@ -94,7 +94,7 @@ TEST(WalThread, AGroupHasABound) {
         for (int i = 0; i < 10; ++i)
             ASSERT_TRUE(thread.append(batch_of(std::string(376, 'x')), {}));
         ASSERT_TRUE(thread.append(batch_of(std::string(5000, 'x')), {}));
-        ASSERT_TRUE(thread.submit([&](Wal&) { syncs = disk.sync_calls() - before; }));
+        ASSERT_TRUE(thread.submit([&, before](Wal&) { syncs = disk.sync_calls() - before; }));
         gate.open();
     }
     EXPECT_EQ(syncs, 6u) << "ten by twos, and the large one alone";
