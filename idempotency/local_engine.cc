@@ -121,6 +121,7 @@ std::size_t LocalEngine::round(std::span<Question> questions, std::vector<Reply>
     std::size_t taken = 0;
     while (taken < questions.size() && taken < kQuestionsMax && (taken == 0 || !rounds_->full()))
         rounds_->apply(std::move(questions[taken++]));
+    synced_ = log_ != nullptr && rounds_->changes() != 0 && settings_.sync == config::SyncMode::kGroup;
     static_cast<void>(commit());
     rounds_->take_replies(replies);
     return taken;

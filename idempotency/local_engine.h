@@ -44,6 +44,8 @@ class LocalEngine {
 
     // Answers the first questions, how many is returned; not none, if there are any. Appends to `replies`.
     std::size_t round(std::span<Question> questions, std::vector<Reply>& replies);
+    // The last round: its records were synced.
+    bool waited_for_disk() const { return synced_; }
     // To be called after the replies of a round are handed out.
     void tidy();
     // When a round and tidy() are due though nobody asks; may lie in the past.
@@ -75,6 +77,7 @@ class LocalEngine {
     std::unique_ptr<LocalRounds> rounds_;
     std::unique_ptr<LocalLog> log_;    // kind log
     std::uint64_t next_position_ = 1;  // kind memory
+    bool synced_ = false;
 };
 
 }  // namespace outrider::idempotency

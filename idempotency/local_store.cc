@@ -121,7 +121,9 @@ void LocalStore::run() {
         }
         std::size_t taken = 0;
         do {
+            const std::size_t before = taken;
             taken += engine_->round(std::span(questions).subspan(taken), replies);
+            gathering_.finished(taken - before, engine_->waited_for_disk());
             for (const AdminTask& task : tasks)
                 task(*engine_, replies);
             tasks.clear();
@@ -147,9 +149,22 @@ bool LocalStore::wait_for_work(std::vector<Question>& questions, std::vector<Adm
             wake_.wait_for(lock, due ? std::min(*due - now, kSleepMax) : kSleepMax, ready);
         idle_ = false;
     }
+    gather(lock);
     questions.swap(queue_);
     tasks.swap(tasks_);
     return !stopping_ || !questions.empty() || !tasks.empty();
+}
+
+void LocalStore::gather(std::unique_lock<std::mutex>& lock) {
+    bool yield = gathering_.begins() && !stopping_;
+    while (yield) {
+        const std::size_t before = queue_.size();
+        const Instant begin = uv::read_clock();
+        lock.unlock();
+        std::this_thread::yield();
+        lock.lock();
+        yield = gathering_.yielded(queue_.size() - before, uv::read_clock() - begin);
+    }
 }
 
 void LocalStore::hand_out(std::vector<Reply>& replies) {

@@ -1,6 +1,6 @@
 // The store of kinds memory and log: the keys live on one thread, the singular update queue. Workers hand it what one turn of their
 // loop has collected; it takes all that is queued, makes one round of it (local_engine.h), and posts each worker its replies at
-// once. Group commit needs no timer: while one sync runs, the next round gathers.
+// once. Group commit needs no timer: while one sync runs, the next round gathers (and after a large one a little longer: gathering.h).
 //
 // Bounds: a client has at most max_waiting + kQuestionsMax questions outstanding; further ones are answered StoreFailed, and
 // reports (which follow from answers, thus from exchanges) at twice that.
@@ -20,6 +20,7 @@
 #include "base/uv/loop.h"
 #include "base/wal/posix_files.h"
 #include "config/settings.h"
+#include "idempotency/gathering.h"
 #include "idempotency/local_engine.h"
 #include "idempotency/store.h"
 
@@ -72,6 +73,7 @@ class LocalStore final : public Store {
     // The store's thread.
     void run();
     bool wait_for_work(std::vector<Question>& questions, std::vector<AdminTask>& tasks);
+    void gather(std::unique_lock<std::mutex>& lock);
     void hand_out(std::vector<Reply>& replies);
     static void post(const std::shared_ptr<End>& end, std::vector<Reply> replies);
     void forget_closed(const std::vector<std::uint32_t>& ids);
@@ -88,6 +90,7 @@ class LocalStore final : public Store {
     std::uint32_t last_client_ = 0;
     bool idle_ = false;
     bool stopping_ = false;
+    Gathering gathering_;                                 // the thread's
     std::map<std::uint32_t, std::vector<Reply>> sorted_;  // the thread's: replies of one round by client
     std::thread thread_;                                  // last: it uses the others
 };
