@@ -15,7 +15,7 @@ import time
 import pytest
 
 from harness import toml_table
-from resilience import closes, echo
+from resilience import closes, echo, scrape
 from sidecar import Sidecar, accepts, app, cluster, free_port, request_bytes, route, wait_until
 from wire import RawClient, chunked, unsent_bytes
 
@@ -211,6 +211,8 @@ def test_what_is_sent_for_a_client_that_is_gone_still_names_it():
             with socket.create_connection(("127.0.0.1", sidecar.port), source_address=("127.0.0.9", 0)) as client:
                 client.sendall(post_bytes("gone"))
                 wait_until(lambda: state_of(sidecar, "gone")["state"] == "in_flight", 5, "the claim")
+                # Before its worker has heard of the claim, a client that leaves leaves nothing to be sent.
+                wait_until(lambda: scrape(sidecar).value("outrider_upstream_pending", cluster="app") == 1, 5, "its place in the line")
                 before = connections(sidecar)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no half-close
             wait_until(lambda: connections(sidecar) < before, 5, "the client's going")
