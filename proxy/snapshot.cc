@@ -238,6 +238,8 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
     RouteEntry entry;
     entry.settings = &route;
     entry.listener = &listener;
+    static const filters::Chain chain;  // has no state
+    entry.filters = chain.concerned(route);
     std::vector<std::uint32_t> weights;
     for (const auto& choice : route.clusters) {
         entry.clusters.push_back(cluster_index(snapshot, choice.name));

@@ -15,6 +15,7 @@
 #include "base/metrics.h"
 #include "base/uv/tcp_stream.h"
 #include "config/settings.h"
+#include "filters/filter.h"
 #include "filters/key_outcome.h"
 #include "filters/policy/idempotency.h"
 #include "filters/policy/retry.h"
@@ -110,6 +111,7 @@ struct RouteEntry {
     std::vector<std::vector<RouteCells>> cells;  // [choice][worker]; one choice for routes without a cluster
     std::optional<std::uint32_t> mirror;
     std::vector<PolicyCells> policy_cells;  // per worker; empty for a route without policies
+    filters::FilterSet filters = filters::kAllFilters;
     policy::RetryLimits retry;
     std::shared_ptr<HedgeView> hedge;                     // null without [route.hedge]
     std::shared_ptr<filters::RetryFloor> retry_floor;     // kept over reloads
