@@ -9,7 +9,8 @@ import urllib.request
 from harness.contestants import fill
 from harness.peers import Peer
 from harness.processes import free_port
-from harness.report import disturbed, failures, median, number, spread, table, unique, warn_if_disturbed
+from harness.report import (described, disturbed, failures, median, number, print_asked, ratios, spread, table, unique,
+                            warn_if_disturbed)
 
 CALL_US = 1000
 SHARED = {
@@ -55,10 +56,7 @@ def print_all(records):
         print_batch(clients, rows_of(records, "batch", clients))
     for clients in unique(row["workload"] for row in records if row["part"] == "collapse"):
         print_collapse(clients, rows_of(records, "collapse", clients))
-    rows = checks(records)
-    if rows:
-        table("What was asked", ["", "asked", "measured", ""],
-              [[what, asked, measured, "yes" if reached else "NO"] for what, asked, measured, reached in rows])
+    print_asked(checks(records))
 
 
 def rows_of(records, part, workload):
@@ -69,29 +67,15 @@ def rows_of(records, part, workload):
     return rows
 
 
-def pairs(rows, one, other, *path):
-    """Ratios of two peers, round by round."""
-    def value(row):
-        for key in path:
-            row = row[key]
-        return row
-
-    return [value(a) / value(b) for a, b in zip(rows.get(one, []), rows.get(other, [])) if value(b)]
-
-
-def described(ratios):
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})" if ratios else "-"
-
-
 def print_batch(clients, rows):
     lines = []
     for peer, runs in rows.items():
         calls = sum(run["calls"] for run in runs)
         size = sum(run["carried"] for run in runs) / calls if calls else 1
         lines.append([peer, str(len(runs)), number(median(runs, "rps")), spread(runs, "rps", digits=0),
-                      described(pairs(rows, peer, "without", "rps")), number(size, 1),
+                      described(ratios(runs, rows.get("without", []), "rps")), number(size, 1),
                       number(median(runs, "latency_us", "p50")), number(median(runs, "latency_us", "p99")),
-                      described(pairs(rows, peer, "without", "latency_us", "p50")), number(median(runs, "cpu_us"), 1),
+                      described(ratios(runs, rows.get("without", []), "latency_us", "p50")), number(median(runs, "cpu_us"), 1),
                       number(disturbed(runs), 2), failures(runs)])
     table(f"batch: {clients} clients, an application whose calls take {CALL_US / 1000:g} ms, one after the other "
           "(ratios to without: median of the rounds, min–max)",
@@ -110,7 +94,8 @@ def print_collapse(clients, rows):
 def checks(records):
     rows = []
     one, many = rows_of(records, "batch", "1"), rows_of(records, "batch", "256")
-    gain, added = pairs(many, "batch", "without", "rps"), pairs(one, "batch", "without", "latency_us", "p50")
+    gain = ratios(many.get("batch", []), many.get("without", []), "rps")
+    added = ratios(one.get("batch", []), one.get("without", []), "latency_us", "p50")
     if gain:
         rows.append(("batch: throughput of without, 256 clients", f"at least {THROUGHPUT_MIN}", described(gain),
                      statistics.median(gain) >= THROUGHPUT_MIN))
