@@ -98,7 +98,7 @@ def test_a_lone_request_leaves_at_once_in_a_call_of_one(serve, subject):
         assert (call.method, call.target, call.body) == (b"POST", b"/orders/bulk", b'[{"n": 1}]')
         assert call.one("content-type") == b"application/json"
         assert flags_of(sidecar, "/orders") == {"BT"}
-        assert subject.counted("outrider_batch_calls_total", size="1") == 1
+        assert subject.counted("outrider_batch_size_bucket", le="1.0") == 1
 
 
 def ask_post(sidecar, body, **options):
@@ -116,10 +116,10 @@ def test_what_comes_during_a_call_fills_the_next(serve, subject):
             for number, client in enumerate(clients, 1):
                 assert json.loads(client.response().body) == {"was": {"n": number}}
         assert calls(app) == [[0], [{"n": n} for n in range(1, 41)]]
-        assert subject.counted("outrider_batch_calls_total") == 2
-        assert subject.counted("outrider_batched_requests_total") == 41
+        assert subject.counted("outrider_batch_size_count") == 2
+        assert subject.counted("outrider_batch_size_sum") == 41
         shown = next(one for one in sidecar.json("/routes")["routes"] if one["name"] == "all")["batch"]
-        assert shown["sizes"]["10-49"] >= 1 and shown["path"] == "/orders/bulk"
+        assert shown["sizes"]["21-50"] >= 1 and shown["path"] == "/orders/bulk"
 
 
 def test_calls_are_bounded(serve):
