@@ -36,7 +36,7 @@ struct Profile {
     // Harm: every so often one of these, by weight.
     Duration harm_every{};
     std::uint64_t partition = 0, one_way = 0, heal = 0, crash = 0, crash_all = 0, pause = 0, transfer = 0,
-                  membership = 0, compact = 0, burst = 0;
+                  membership = 0, compact = 0, burst = 0, stall = 0;
 
     static Profile drawn(Random& random);
     // Three nodes with the timeouts of production and nothing that goes wrong: for the speed of the simulation.

@@ -12,8 +12,8 @@
 
 #include <unistd.h>
 
-#include "tests/sim/append_lists.h"
-#include "tests/sim/simulation.h"
+#include "tests/sim/cluster.h"
+#include "tests/sim/list_clients.h"
 
 namespace outrider::sim {
 namespace {
@@ -34,8 +34,8 @@ void on_abort(int) {
 Summary simulate(std::uint64_t seed, const Arguments& arguments) {
     Random random(seed);
     const Profile profile = arguments.calm ? Profile::calm() : Profile::drawn(random);
-    AppendLists workload(profile.read_percent);
-    return Simulation(seed, profile, workload, arguments.trace).run();
+    ListClients clients(profile);
+    return Cluster(seed, profile, clients, arguments.trace).run();
 }
 
 int run(const Arguments& arguments) {
