@@ -85,10 +85,11 @@ void WatchHub::applied(std::span<const Record* const> events) {
 }
 
 void WatchHub::restored(Revision before, const Store& store) {
-    if (bug(Bug::kRestoreKeepsWatchersSynced)) return;
+    if (bug(Bug::kRestoreUnnoticed)) return;
     for (auto& [id, watcher] : watchers_) {
         // The place of one that is synced is kept only when it began in the future.
-        if (watcher.synced) watcher.next = std::max(watcher.next, before + 1);
+        const Revision next = bug(Bug::kWatchRepeatsRevision) ? before : before + 1;
+        if (watcher.synced) watcher.next = std::max(watcher.next, next);
         watcher.synced = watcher.next > store.revision();
         if (!watcher.synced) wake({id}, watcher);
     }
@@ -162,7 +163,7 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     if (!batch.events.empty()) batch.kind = WatchBatch::Kind::kEvents;
     if (i == history.size()) {
         watcher.synced = true;
-        watcher.next = store.revision() + (bug(Bug::kWatchRepeatsRevision) ? 0 : 1);
+        watcher.next = store.revision() + 1;
         watcher.next_sub = 0;
     } else {
         watcher.next = history[i]->mod();

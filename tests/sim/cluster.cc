@@ -118,7 +118,8 @@ void Cluster::handle(const Event& event) {
             Node& node = nodes_[event.who];
             if (node.shell == nullptr || node.epoch != event.epoch) return;
             if (node.paused_until > now_) {
-                push(node.paused_until, event.kind, event.who, event.what, event.epoch);
+                // Behind some of the messages that have come in the meantime, perhaps.
+                push(node.paused_until + between(0ms, 2ms), event.kind, event.who, event.what, event.epoch);
                 return;
             }
             if (node.armed && *node.armed <= now_) node.armed.reset();

@@ -123,7 +123,7 @@ void Cluster::one_way() {
 
 void Cluster::pause() {
     const std::uint32_t id = victim();
-    nodes_[id].paused_until = now_ + between(1ms, 3 * profile_.options.election_timeout);
+    nodes_[id].paused_until = now_ + between(1ms, profile_.pause_max);
     if (trace_) note(id, "pauses");
 }
 
