@@ -82,6 +82,17 @@ void WatchHub::applied(std::span<const Record* const> events) {
     }
 }
 
+void WatchHub::resync(Revision seen, const Store& store) {
+    for (auto& [id, watcher] : watchers_) {
+        if (watcher.synced) {
+            watcher.next = std::max(watcher.next, seen + 1);
+            watcher.next_sub = 0;
+        }
+        watcher.synced = watcher.next > store.revision();
+        if (!watcher.synced) wake({id}, watcher);
+    }
+}
+
 std::optional<WatchId> WatchHub::next_ready() {
     while (!ready_.empty()) {
         const WatchId id = ready_.front();
