@@ -297,7 +297,7 @@ def test_reloads_and_the_end_lose_nothing():
     with other, riding(upstream, 100) as (sidecar, clients):
         status, _ = sidecar.reload(route(cluster="app") + cluster("app", upstream.port))  # pooled
         assert status == 200
-        wait_until(lambda: "channels" not in sidecar.json("/clusters")["clusters"][0]["endpoints"][0], 5, "pooled")
+        wait_until(lambda: "channels" not in sidecar.json("/clusters")["clusters"][0]["endpoints"][0], 20, "pooled")
         wait_until(lambda: counted(sidecar, "pipeline_depth") == 0, 10, "the last answers")
         before = clients.answers
         wait_until(lambda: clients.answers > before + 100, 20, "answers from the pool")

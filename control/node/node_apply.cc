@@ -123,7 +123,7 @@ void Node::expire_leases() {
     for (const store::LeaseId id : lease_clock_.expired(loop_.now(), kExpiredAtOnce)) {
         store::Command command;
         command.unix_millis = loop_.wall().unix_micros / 1000;
-        command.request = store::LeaseRevokeRequest{id, true};
+        command.request = store_->expiry(id);
         proposals_.push_back(
             {{0, 0, std::make_shared<const std::string>(api::encode_command(command))}, raft::kNoNode});
     }
@@ -179,7 +179,7 @@ void Node::on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::S
     const store::Revision seen = store_->revision();
     store_ = std::move(store);
     bytes_since_snapshot_ = 0;
-    hub_.resync(seen, *store_);
+    hub_.restored(seen, *store_);
     member_ = meta.configuration->find(identity_.node) != nullptr;
     // Whether what was sent to a leader is in there cannot be told.
     for (const std::uint64_t sequence : requests_.sent_before(raft::Term{core_->term().value + 1})) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "control/store/bugs.h"
 
 namespace outrider::store {
 
@@ -62,7 +63,8 @@ void WatchHub::notice(const Record& record, const std::vector<WatchId>& ids) {
     for (const WatchId id : ids) {
         Watcher& watcher = watchers_.at(id.value);
         // One that is behind finds the change when it gets there.
-        if (!watcher.synced || record.mod() < watcher.next || !wants(watcher, record)) continue;
+        if (!watcher.synced || !wants(watcher, record)) continue;
+        if (record.mod() < watcher.next && !bug(Bug::kFutureWatchStartsNow)) continue;
         watcher.synced = false;
         watcher.next = record.mod();
         watcher.next_sub = record.fields().sub;
@@ -82,12 +84,11 @@ void WatchHub::applied(std::span<const Record* const> events) {
     }
 }
 
-void WatchHub::resync(Revision seen, const Store& store) {
+void WatchHub::restored(Revision before, const Store& store) {
+    if (bug(Bug::kRestoreKeepsWatchersSynced)) return;
     for (auto& [id, watcher] : watchers_) {
-        if (watcher.synced) {
-            watcher.next = std::max(watcher.next, seen + 1);
-            watcher.next_sub = 0;
-        }
+        // The place of one that is synced is kept only when it began in the future.
+        if (watcher.synced) watcher.next = std::max(watcher.next, before + 1);
         watcher.synced = watcher.next > store.revision();
         if (!watcher.synced) wake({id}, watcher);
     }
@@ -111,7 +112,7 @@ WatchBatch WatchHub::poll(const Store& store, WatchId id) {
     const auto it = watchers_.find(id.value);
     if (it == watchers_.end()) return batch;
     Watcher& watcher = it->second;
-    if (!watcher.synced && watcher.next < store.compacted()) {
+    if (!watcher.synced && watcher.next < store.compacted() && !bug(Bug::kWatchJumpsCompaction)) {
         batch.kind = WatchBatch::Kind::kCancelled;
         batch.compacted = store.compacted();
         remove(id);
@@ -119,7 +120,7 @@ WatchBatch WatchHub::poll(const Store& store, WatchId id) {
     }
     if (!watcher.synced) batch = read_history(store, id, watcher);
     if (batch.kind == WatchBatch::Kind::kEvents) watcher.quiet = false;
-    if (watcher.progress && watcher.synced) {
+    if (watcher.progress && (watcher.synced || bug(Bug::kProgressWhileBehind))) {
         if (batch.kind == WatchBatch::Kind::kNothing) {
             batch.kind = WatchBatch::Kind::kProgress;
             watcher.progress = false;
@@ -136,7 +137,7 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     const auto& history = store.history();
     std::size_t i = store.history_position(watcher.next);
     while (i < history.size() && history[i]->mod() == watcher.next &&
-           history[i]->fields().sub < watcher.next_sub)
+           history[i]->fields().sub < watcher.next_sub && !bug(Bug::kWatchForgetsFragment))
         ++i;
 
     std::size_t bytes = 0;
@@ -161,7 +162,7 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     if (!batch.events.empty()) batch.kind = WatchBatch::Kind::kEvents;
     if (i == history.size()) {
         watcher.synced = true;
-        watcher.next = store.revision() + 1;
+        watcher.next = store.revision() + (bug(Bug::kWatchRepeatsRevision) ? 0 : 1);
         watcher.next_sub = 0;
     } else {
         watcher.next = history[i]->mod();
@@ -184,7 +185,7 @@ void WatchHub::progress_round() {
 
 void WatchHub::request_progress(WatchId id) {
     const auto it = watchers_.find(id.value);
-    if (it == watchers_.end() || !it->second.synced) return;
+    if (it == watchers_.end() || !(it->second.synced || bug(Bug::kProgressWhileBehind))) return;
     it->second.progress = true;
     wake(id, it->second);
 }

@@ -100,6 +100,34 @@ Profile Profile::drawn(Random& random) {
     return profile;
 }
 
+Profile Profile::drawn_key_space(Random& random) {
+    Profile profile = drawn(random);
+    profile.chunk_bytes = 512 << random.below(4);
+    profile.clients = 1 + random.below(4);
+    profile.watchers = random.below(5);
+    profile.value_bytes = one_in(random, 6) ? 1000 : 16;
+    profile.compact_per_mille = one_in(random, 3) ? 0 : 1 + random.below(100);
+    if (one_in(random, 2)) profile.answer_loss = 0.1 * random.unit();
+    profile.watch_break = between(random, 100ms, 2s);
+    profile.watch_slow = one_in(random, 2) ? 0 : 0.2 * random.unit();
+    profile.progress_every = between(random, 50ms, 1s);
+    profile.batch_bytes = one_in(random, 2) ? 1 + random.below(100) : 64 << 10;
+    profile.scan_max = one_in(random, 2) ? 1 + random.below(10) : 1000;
+    profile.wall_jumps = one_in(random, 10);
+    profile.duration = 3s;
+    profile.stall = one_in(random, 3) ? 1 + random.below(3) : 0;
+    if (one_in(random, 6)) {
+        // The shortest lease lasts two seconds: fewer requests over a longer time.
+        profile.holders = 2 + random.below(2);
+        profile.clients = random.below(2);
+        profile.watchers = random.below(2);
+        profile.think_max = 500ms;
+        profile.harm_every = between(random, 100ms, 1s);
+        profile.duration = 12s;
+    }
+    return profile;
+}
+
 Profile Profile::calm() {
     Profile profile;
     profile.options.election_timeout = 1s;
@@ -113,6 +141,13 @@ Profile Profile::calm() {
     profile.think_max = 200ms;
     profile.harm_every = 10s;
     profile.compact = 1;
+    profile.watchers = 2;
+    profile.value_bytes = 100;
+    profile.compact_per_mille = 5;
+    profile.watch_break = 100s;
+    profile.progress_every = 10s;
+    profile.batch_bytes = 64 << 10;
+    profile.scan_max = 1000;
     return profile;
 }
 

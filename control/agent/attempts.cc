@@ -1,0 +1,74 @@
+#include "control/agent/attempts.h"
+
+#include <algorithm>
+#include <array>
+
+#include "control/api/errors.h"
+
+namespace outrider::agent {
+namespace {
+
+bool is_code(const AttemptEnd& end, api::Code code) {
+    return end.code == static_cast<int>(code);
+}
+
+bool is_text(const AttemptEnd& end, std::string_view text) {
+    return end.text == text;
+}
+
+// Refused by a member that is not able to serve, before anything was proposed.
+bool refused_unserved(const AttemptEnd& end) {
+    static constexpr std::array<std::string_view, 5> kTexts = {
+        api::kNoLeader.text,  // etcd looks for a leader before it proposes
+        api::kTooManyRequests.text, "etcdserver: rpc not supported for learner",
+        "etcdserver: not capable",  "etcdserver: not leader",
+    };
+    return std::any_of(kTexts.begin(), kTexts.end(),
+                       [&](std::string_view text) { return is_text(end, text); });
+}
+
+// The member, or something in front of it, could not say.
+bool uncertain(const AttemptEnd& end) {
+    if (is_code(end, api::Code::kUnavailable) || is_code(end, api::Code::kDeadlineExceeded)) return true;
+    return end.code == 0 && end.http_status >= 500;  // not the API's words: a proxy's
+}
+
+}  // namespace
+
+bool without_effect(const AttemptEnd& end) {
+    switch (end.kind) {
+        case AttemptEnd::Kind::kNotSent:
+            return true;
+        case AttemptEnd::Kind::kAnswered:
+            return end.http_status != 200 && (refused_unserved(end) || !uncertain(end));
+        case AttemptEnd::Kind::kLost:
+        case AttemptEnd::Kind::kGarbled:
+        case AttemptEnd::Kind::kSilent:
+            return false;
+    }
+    return false;
+}
+
+Verdict judge(const AttemptEnd& end, Effect effect) {
+    const Verdict uncertain_verdict = effect == Effect::kOnce ? Verdict::kUnknown : Verdict::kElsewhere;
+    switch (end.kind) {
+        case AttemptEnd::Kind::kNotSent:
+            return Verdict::kElsewhere;
+        case AttemptEnd::Kind::kLost:
+        case AttemptEnd::Kind::kGarbled:
+        case AttemptEnd::Kind::kSilent:
+            return uncertain_verdict;
+        case AttemptEnd::Kind::kAnswered:
+            break;
+    }
+    if (end.http_status == 200) return Verdict::kDeliver;
+    if (refused_unserved(end)) return Verdict::kElsewhere;
+    return uncertain(end) ? uncertain_verdict : Verdict::kDeliver;
+}
+
+bool endpoint_at_fault(const AttemptEnd& end) {
+    if (end.kind != AttemptEnd::Kind::kAnswered) return true;
+    return end.http_status != 200 && (refused_unserved(end) || uncertain(end));
+}
+
+}  // namespace outrider::agent

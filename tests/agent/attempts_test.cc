@@ -1,0 +1,64 @@
+#include "control/agent/attempts.h"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace outrider::agent {
+namespace {
+
+struct Row {
+    AttemptEnd end;
+    Verdict once;
+    Verdict otherwise;
+    bool at_fault;
+    bool without_effect;
+};
+
+AttemptEnd answered(int status, int code, std::string_view text) {
+    return {.kind = AttemptEnd::Kind::kAnswered, .http_status = status, .code = code, .text = text};
+}
+
+TEST(Attempts, ATableOfEveryEnd) {
+    using enum Verdict;
+    const Row rows[] = {
+        {answered(200, 0, ""), kDeliver, kDeliver, false, false},
+        {answered(400, 3, "etcdserver: key is not provided"), kDeliver, kDeliver, false, true},
+        {answered(404, 5, "etcdserver: requested lease not found"), kDeliver, kDeliver, false, true},
+        {answered(412, 9, "etcdserver: lease already exists"), kDeliver, kDeliver, false, true},
+        {answered(400, 11, "etcdserver: mvcc: required revision has been compacted"), kDeliver, kDeliver,
+         false, true},
+        {answered(429, 8, "etcdserver: mvcc: database space exceeded"), kDeliver, kDeliver, false, true},
+        {answered(429, 8, "etcdserver: too many requests"), kElsewhere, kElsewhere, true, true},
+        {answered(503, 14, "etcdserver: no leader"), kElsewhere, kElsewhere, true, true},
+        {answered(503, 14, "etcdserver: leader changed"), kUnknown, kElsewhere, true, false},
+        {answered(503, 14, "etcdserver: request timed out"), kUnknown, kElsewhere, true, false},
+        {answered(503, 14, "etcdserver: request timed out, possibly due to previous leader failure"),
+         kUnknown, kElsewhere, true, false},
+        {answered(503, 14, "etcdserver: server stopped"), kUnknown, kElsewhere, true, false},
+        {answered(503, 14, "transport is closing"), kUnknown, kElsewhere, true, false},
+        {answered(504, 4, "context deadline exceeded"), kUnknown, kElsewhere, true, false},
+        {answered(500, 2, "json: cannot unmarshal"), kDeliver, kDeliver, false, true},
+        {answered(502, 0, "a proxy's page"), kUnknown, kElsewhere, true, false},
+        {answered(404, 0, "Not Found"), kDeliver, kDeliver, false, true},
+        {{.kind = AttemptEnd::Kind::kNotSent}, kElsewhere, kElsewhere, true, true},
+        {{.kind = AttemptEnd::Kind::kLost}, kUnknown, kElsewhere, true, false},
+        {{.kind = AttemptEnd::Kind::kGarbled}, kUnknown, kElsewhere, true, false},
+        {{.kind = AttemptEnd::Kind::kSilent}, kUnknown, kElsewhere, true, false},
+    };
+    for (const Row& row : rows) {
+        SCOPED_TRACE(std::string(row.end.text) + " " + std::to_string(static_cast<int>(row.end.kind)));
+        EXPECT_EQ(judge(row.end, Effect::kOnce), row.once);
+        EXPECT_EQ(judge(row.end, Effect::kRepeatable), row.otherwise);
+        EXPECT_EQ(judge(row.end, Effect::kRead), row.otherwise);
+        EXPECT_EQ(endpoint_at_fault(row.end), row.at_fault);
+        EXPECT_EQ(without_effect(row.end), row.without_effect);
+        // A write goes elsewhere only when it is certain that nothing happened.
+        if (judge(row.end, Effect::kOnce) == kElsewhere) {
+            EXPECT_TRUE(without_effect(row.end));
+        }
+    }
+}
+
+}  // namespace
+}  // namespace outrider::agent
