@@ -9,15 +9,22 @@
 namespace outrider {
 namespace {
 
+template <typename Scale>
 constexpr bool bounds_double() {
-    for (std::size_t i = 1; i < Histogram::kBounds.size(); ++i) {
-        if (Histogram::kBounds[i].nanoseconds < 2 * Histogram::kBounds[i - 1].nanoseconds) {
-            return false;
-        }
+    for (std::size_t i = 1; i < Scale::kBounds.size(); ++i) {
+        if (Scale::kBounds[i].limit < 2 * Scale::kBounds[i - 1].limit) return false;
     }
     return true;
 }
-static_assert(bounds_double(), "Histogram::bucket_of relies on it");
+static_assert(bounds_double<DurationScale>() && bounds_double<SizeScale>(),
+              "BasicHistogram::bucket_of relies on it");
+
+std::string sum_text(const Histogram&, std::uint64_t nanoseconds) {
+    return seconds_text(nanoseconds);
+}
+std::string sum_text(const SizeHistogram&, std::uint64_t size) {
+    return std::to_string(size);
+}
 
 void render_cells(ExpositionWriter& out, const LabelNames& names, const LabelValues& values,
                   const std::vector<Counter*>& cells) {
@@ -36,21 +43,32 @@ void render_cells(ExpositionWriter& out, const LabelNames& names, const LabelVal
 }
 
 // The count is the sum of the buckets, so that +Inf and _count agree while workers go on counting.
-void render_cells(ExpositionWriter& out, const LabelNames& names, const LabelValues& values,
-                  const std::vector<Histogram*>& cells) {
+template <typename Cell>
+void render_histogram(ExpositionWriter& out, const LabelNames& names, const LabelValues& values,
+                      const std::vector<Cell*>& cells) {
+    constexpr std::size_t kBounds = Cell::kBounds.size();
     std::uint64_t count = 0;
-    for (std::size_t i = 0; i <= Histogram::kBounds.size(); ++i) {
-        for (const Histogram* cell : cells)
+    for (std::size_t i = 0; i <= kBounds; ++i) {
+        for (const Cell* cell : cells)
             count += cell->bucket(i);
-        const bool last = i == Histogram::kBounds.size();
-        out.sample("_bucket", names, values, "le", last ? "+Inf" : Histogram::kBounds[i].le,
+        out.sample("_bucket", names, values, "le", i == kBounds ? "+Inf" : Cell::kBounds[i].le,
                    std::to_string(count));
     }
     std::uint64_t sum = 0;
-    for (const Histogram* cell : cells)
-        sum += cell->sum_nanoseconds();
-    out.sample("_sum", names, values, {}, {}, seconds_text(sum));
+    for (const Cell* cell : cells)
+        sum += cell->sum();
+    out.sample("_sum", names, values, {}, {}, sum_text(*cells.front(), sum));
     out.sample("_count", names, values, {}, {}, std::to_string(count));
+}
+
+void render_cells(ExpositionWriter& out, const LabelNames& names, const LabelValues& values,
+                  const std::vector<Histogram*>& cells) {
+    render_histogram(out, names, values, cells);
+}
+
+void render_cells(ExpositionWriter& out, const LabelNames& names, const LabelValues& values,
+                  const std::vector<SizeHistogram*>& cells) {
+    render_histogram(out, names, values, cells);
 }
 
 void render_cells(ExpositionWriter& out, const LabelNames& names, const LabelValues& values,
@@ -188,6 +206,7 @@ void Family<Cell>::render(ExpositionWriter& out) const {
 template class Family<Counter>;
 template class Family<Gauge>;
 template class Family<Histogram>;
+template class Family<SizeHistogram>;
 template class Family<StatusCounters>;
 
 Registry::Registry(unsigned shards) : shards_(shards) {
@@ -227,6 +246,11 @@ Family<Gauge>& Registry::gauge(std::string_view name, std::string_view help, Lab
 
 Family<Histogram>& Registry::histogram(std::string_view name, std::string_view help, LabelNames labels) {
     return family<Histogram>(name, help, MetricKind::kHistogram, std::move(labels));
+}
+
+Family<SizeHistogram>& Registry::size_histogram(std::string_view name, std::string_view help,
+                                                LabelNames labels) {
+    return family<SizeHistogram>(name, help, MetricKind::kHistogram, std::move(labels));
 }
 
 Family<StatusCounters>& Registry::status_counters(std::string_view name, std::string_view help,

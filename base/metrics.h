@@ -57,57 +57,82 @@ class Gauge {
     std::atomic<std::int64_t> value_{0};
 };
 
-// Durations from 50 us to 60 s in steps of 1, 2.5, 5 (3 a decade); longer ones count in +Inf alone.
-class Histogram {
+// What a histogram's values are: a bound is an upper one, its text the label `le`; values above the last count in +Inf alone. Each
+// bound is at least twice the one before (BasicHistogram::bucket_of relies on it).
+struct HistogramBound {
+    std::uint64_t limit;
+    std::string_view le;
+};
+// Durations from 50 us to 60 s in steps of 1, 2.5, 5 (3 a decade), in nanoseconds; shown in seconds.
+struct DurationScale {
+    static constexpr std::array<HistogramBound, 19> kBounds{{{50'000, "5e-05"},
+                                                             {100'000, "0.0001"},
+                                                             {250'000, "0.00025"},
+                                                             {500'000, "0.0005"},
+                                                             {1'000'000, "0.001"},
+                                                             {2'500'000, "0.0025"},
+                                                             {5'000'000, "0.005"},
+                                                             {10'000'000, "0.01"},
+                                                             {25'000'000, "0.025"},
+                                                             {50'000'000, "0.05"},
+                                                             {100'000'000, "0.1"},
+                                                             {250'000'000, "0.25"},
+                                                             {500'000'000, "0.5"},
+                                                             {1'000'000'000, "1.0"},
+                                                             {2'500'000'000, "2.5"},
+                                                             {5'000'000'000, "5.0"},
+                                                             {10'000'000'000, "10.0"},
+                                                             {30'000'000'000, "30.0"},
+                                                             {60'000'000'000, "60.0"}}};
+};
+// How many there were of something: 1 to 1,000 in steps of 1, 2, 5.
+struct SizeScale {
+    static constexpr std::array<HistogramBound, 10> kBounds{{{1, "1.0"},
+                                                             {2, "2.0"},
+                                                             {5, "5.0"},
+                                                             {10, "10.0"},
+                                                             {20, "20.0"},
+                                                             {50, "50.0"},
+                                                             {100, "100.0"},
+                                                             {200, "200.0"},
+                                                             {500, "500.0"},
+                                                             {1000, "1000.0"}}};
+};
+
+template <typename Scale>
+class BasicHistogram {
   public:
-    struct Bound {
-        std::uint64_t nanoseconds;
-        std::string_view le;  // seconds
-    };
-    static constexpr std::array<Bound, 19> kBounds{{{50'000, "5e-05"},
-                                                    {100'000, "0.0001"},
-                                                    {250'000, "0.00025"},
-                                                    {500'000, "0.0005"},
-                                                    {1'000'000, "0.001"},
-                                                    {2'500'000, "0.0025"},
-                                                    {5'000'000, "0.005"},
-                                                    {10'000'000, "0.01"},
-                                                    {25'000'000, "0.025"},
-                                                    {50'000'000, "0.05"},
-                                                    {100'000'000, "0.1"},
-                                                    {250'000'000, "0.25"},
-                                                    {500'000'000, "0.5"},
-                                                    {1'000'000'000, "1.0"},
-                                                    {2'500'000'000, "2.5"},
-                                                    {5'000'000'000, "5.0"},
-                                                    {10'000'000'000, "10.0"},
-                                                    {30'000'000'000, "30.0"},
-                                                    {60'000'000'000, "60.0"}}};
+    static constexpr const auto& kBounds = Scale::kBounds;
 
-    // Below zero counts as zero.
-    void observe(Duration d) {
-        const std::uint64_t ns = d.count() > 0 ? static_cast<std::uint64_t>(d.count()) : 0;
-        buckets_[bucket_of(ns)].add();
-        sum_.add(ns);
-    }
-
-    // First i with ns <= kBounds[i], kBounds.size() for +Inf. Neighbours differ by a factor of 2 or
+    // First i with value <= kBounds[i], kBounds.size() for +Inf. Neighbours differ by a factor of 2 or
     // more, so at most one bound lies among the numbers of one bit width: a table by width and one
     // comparison find it.
-    static constexpr std::size_t bucket_of(std::uint64_t ns) {
-        const std::size_t first = kFirstOfWidth[static_cast<std::size_t>(std::bit_width(ns))];
-        return first + static_cast<std::size_t>(ns > kLimits[first]);
+    static constexpr std::size_t bucket_of(std::uint64_t value) {
+        const std::size_t first = kFirstOfWidth[static_cast<std::size_t>(std::bit_width(value))];
+        return first + static_cast<std::size_t>(value > kLimits[first]);
     }
 
     std::uint64_t bucket(std::size_t i) const { return buckets_[i].value(); }  // not cumulative
-    std::uint64_t sum_nanoseconds() const { return sum_.value(); }
+    std::uint64_t sum() const { return sum_.value(); }
+    std::uint64_t count() const {
+        std::uint64_t count = 0;
+        for (const Counter& bucket : buckets_)
+            count += bucket.value();
+        return count;
+    }
+
+  protected:
+    void add(std::uint64_t value) {
+        buckets_[bucket_of(value)].add();
+        sum_.add(value);
+    }
 
   private:
     // kBounds and one limit that nothing exceeds.
     static constexpr auto kLimits = [] {
-        std::array<std::uint64_t, kBounds.size() + 1> limits{};
-        for (std::size_t i = 0; i < kBounds.size(); ++i)
-            limits[i] = kBounds[i].nanoseconds;
+        std::array<std::uint64_t, Scale::kBounds.size() + 1> limits{};
+        for (std::size_t i = 0; i < Scale::kBounds.size(); ++i)
+            limits[i] = Scale::kBounds[i].limit;
         limits.back() = ~std::uint64_t{0};
         return limits;
     }();
@@ -122,8 +147,20 @@ class Histogram {
         return first;
     }();
 
-    std::array<Counter, kBounds.size() + 1> buckets_;
+    std::array<Counter, Scale::kBounds.size() + 1> buckets_;
     Counter sum_;
+};
+
+class Histogram : public BasicHistogram<DurationScale> {
+  public:
+    // Below zero counts as zero.
+    void observe(Duration d) { add(d.count() > 0 ? static_cast<std::uint64_t>(d.count()) : 0); }
+    std::uint64_t sum_nanoseconds() const { return sum(); }
+};
+
+class SizeHistogram : public BasicHistogram<SizeScale> {
+  public:
+    void observe(std::uint64_t size) { add(size); }
 };
 
 // One counter for each status code, rendered as the label `code`; codes never seen cost and show
@@ -230,7 +267,7 @@ class FamilyBase {
 
 }  // namespace metrics_detail
 
-// Cell is Counter, Gauge, Histogram or StatusCounters.
+// Cell is Counter, Gauge, Histogram, SizeHistogram or StatusCounters.
 template <typename Cell>
 class Family : public metrics_detail::FamilyBase {
   public:
@@ -265,6 +302,8 @@ class Registry {
     Family<Counter>& counter(std::string_view name, std::string_view help, LabelNames labels = {});
     Family<Gauge>& gauge(std::string_view name, std::string_view help, LabelNames labels = {});
     Family<Histogram>& histogram(std::string_view name, std::string_view help, LabelNames labels = {});
+    Family<SizeHistogram>& size_histogram(std::string_view name, std::string_view help,
+                                          LabelNames labels = {});
     // A counter family with the label `code` after those given.
     Family<StatusCounters>& status_counters(std::string_view name, std::string_view help,
                                             LabelNames labels = {});

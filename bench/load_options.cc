@@ -24,6 +24,7 @@ what to ask for
   --extra-fields N       N more header fields of 33 bytes in each request
   --body BYTES           POST with such a body
   --chunked              ... sent as chunks of 16 KiB
+  --json TEXT            POST with this body, as application/json
   --key unique|pool:N    an Idempotency-Key: another one in each request, or N of them in turn (the same
                          N each time this program is started); recorded answers count as "replayed"
 
@@ -102,6 +103,7 @@ const Option kOptions[] = {
     {"extra-fields", required_argument, [](O& o, Text value) { set(o.extra_fields, value); }},
     {"body", required_argument, [](O& o, Text value) { set(o.body, value); }},
     {"chunked", no_argument, [](O& o, Text) { o.chunked = true; }},
+    {"json", required_argument, [](O& o, Text value) { o.json = value; }},
     {"key", required_argument, [](O& o, Text value) { set_keys(o, value); }},
     {"seconds", required_argument, [](O& o, Text value) { set(o.seconds, value); }},
     {"rate", required_argument, [](O& o, Text value) { set(o.rate, value); }},
@@ -134,6 +136,7 @@ void check(const LoadOptions& options) {
     if (options.rate <= 0 && (options.connections_max > 0 || !options.record.empty())) {
         usage_error("--connections-max and --record want a --rate");
     }
+    if (!options.json.empty() && options.body > 0) usage_error("--json and --body are two bodies");
     if (options.slow_path.empty() != (options.slow_every == 0)) {
         usage_error("--slow-path and --slow-every belong together");
     }

@@ -40,6 +40,7 @@ struct LoadOptions {
     unsigned extra_fields = 0;  // header fields added to each request
     std::uint64_t body = 0;     // POST with a body of so many bytes
     bool chunked = false;       // frame that body as chunks
+    std::string json;           // POST with this body instead, as JSON
     Keys keys = Keys::kNone;
     std::uint64_t keys_in_pool = 0;
     unsigned drip_bytes = 200;   // of the head sent at once

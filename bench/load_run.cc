@@ -335,7 +335,7 @@ class LoadRun {
 
 std::string make_request(const LoadOptions& options, const std::string& path) {
     constexpr std::uint64_t kChunk = std::uint64_t{16} * 1024;
-    std::string request = (options.body > 0 ? "POST " : "GET ") + path +
+    std::string request = (options.body > 0 || !options.json.empty() ? "POST " : "GET ") + path +
                           " HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(options.port) +
                           "\r\nUser-Agent: bench/1\r\nAccept: */*\r\n";
     for (unsigned i = 0; i < options.extra_fields; ++i) {
@@ -343,6 +343,11 @@ std::string make_request(const LoadOptions& options, const std::string& path) {
         request += "X-Trace-" + number + ": 0123456789abcdef0123\r\n";
     }
     if (options.keys != Keys::kNone) request += "Idempotency-Key: \"" + std::string(kKeyPlace) + "\"\r\n";
+    if (!options.json.empty()) {
+        return request +
+               "Content-Type: application/json\r\nContent-Length: " + std::to_string(options.json.size()) +
+               "\r\n\r\n" + options.json;
+    }
     if (options.body == 0) return request + "\r\n";
     request += "Content-Type: text/plain\r\n";
     if (!options.chunked) {

@@ -8,7 +8,8 @@
 //
 //   /control?NAME=NUMBER&...   changes these from now on; what has begun ends as it began
 //   /health                    200 or `fail`, at once, without a slot
-//   anything else              a request
+//   anything else              a request; with a JSON array as its body it is a bulk request: it takes the time of one and is
+//                              answered with an array of as many elements
 //
 // Every 100 ms it writes a line to standard output, so that the figures of a process that was killed are
 // there: nanoseconds of CLOCK_MONOTONIC, then within these 100 ms: requests that came, answers 200, answers
@@ -37,7 +38,9 @@ namespace outrider::bench {
 namespace {
 
 constexpr std::uint64_t kReportEvery = 100'000'000;
-constexpr std::size_t kHeadBytesMax = std::size_t{64} * 1024;
+constexpr std::size_t kRequestBytesMax = std::size_t{2} * 1024 * 1024;
+constexpr std::string_view kElement =
+    "{\"done\":true}";                      // of a bulk request's answer, and the answer to any other POST
 constexpr std::size_t kQueueMax = 100'000;  // more than any run of the bench brings
 
 struct Behaviour {
@@ -59,10 +62,45 @@ struct Behaviour {
     }
 };
 
+// How many elements a JSON array has; nothing when this is none. It may be wrong in any other way.
+std::optional<std::size_t> elements_of(std::string_view json) {
+    if (!json.starts_with('[')) return std::nullopt;
+    std::size_t commas = 0;
+    std::size_t depth = 0;
+    bool in_string = false;
+    bool empty = true;
+    for (std::size_t i = 0; i < json.size(); ++i) {
+        const char c = json[i];
+        if (in_string) {
+            if (c == '\\') ++i;
+            in_string = c != '"';
+            continue;
+        }
+        in_string = c == '"';
+        if (c == ']' || c == '}') --depth;
+        if (depth == 1 && c == ',') ++commas;
+        if (depth > 0 && c > ' ') empty = false;
+        if (c == '[' || c == '{') ++depth;
+        if (depth == 0) return empty ? 0 : commas + 1;
+    }
+    return std::nullopt;
+}
+
+std::string answer_body(std::string_view request_body) {
+    if (request_body.empty()) return std::string(63, 'x') + "\n";
+    const auto elements = elements_of(request_body);
+    if (!elements) return std::string(kElement);
+    std::string out = "[";
+    for (std::size_t i = 0; i < *elements; ++i)
+        (out += i == 0 ? "" : ",") += kElement;
+    return out + "]";
+}
+
 struct Connection {
     std::uint64_t serial = 0;
     Socket socket;
     std::string input;
+    std::string answer;    // the body of what it waits for
     bool waiting = false;  // for its answer; what comes meanwhile stays in `input`
     bool last = false;
 };
@@ -112,7 +150,7 @@ class Service {
             if (count <= 0) return close(c);
             c.input.append(buffer, static_cast<std::size_t>(count));
         }
-        if ((events & (EPOLLERR | EPOLLHUP)) != 0 || c.input.size() > kHeadBytesMax) return close(c);
+        if ((events & (EPOLLERR | EPOLLHUP)) != 0 || c.input.size() > kRequestBytesMax) return close(c);
         take_requests(c);
     }
 
@@ -122,8 +160,11 @@ class Service {
             const std::size_t length = head_length(c.input);
             if (length == 0) return;
             const std::string head = c.input.substr(0, length);
-            c.input.erase(0, length);
-            c.last = read_fields(head).close;
+            const Fields fields = read_fields(head);
+            if (c.input.size() - length < fields.length) return;
+            c.answer = answer_body(std::string_view(c.input).substr(length, fields.length));
+            c.input.erase(0, length + fields.length);
+            c.last = fields.close;
             if (!take(c, head)) return;
         }
     }
@@ -188,9 +229,10 @@ class Service {
     // One send for head and body: small enough to fit, or the peer is not reading at all.
     bool answer(Connection& c, int status) {
         const std::string text = "HTTP/1.1 " + std::to_string(status) +
-                                 " Status\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: "
-                                 "text/plain\r\nContent-Length: 64\r\n\r\n" +
-                                 std::string(63, 'x') + "\n";
+                                 " Status\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: " +
+                                 (c.answer.front() == 'x' ? "text/plain" : "application/json") +
+                                 "\r\nContent-Length: " + std::to_string(c.answer.size()) + "\r\n\r\n" +
+                                 c.answer;
         const ssize_t sent = send(c.socket.fd(), text.data(), text.size(), MSG_NOSIGNAL);
         if (sent == static_cast<ssize_t>(text.size()) && !c.last) return true;
         close(c);

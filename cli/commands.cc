@@ -9,7 +9,9 @@
 #include "base/log.h"
 #include "base/uv/loop.h"
 #include "cli/admin_client.h"
+#include "config/control_settings.h"
 #include "config/load.h"
+#include "control/node/control_process.h"
 #include "proxy/server.h"
 
 namespace outrider::cli {
@@ -45,13 +47,34 @@ int run_sidecar(const std::string& config_path) {
     return server.run();
 }
 
+int run_control(const std::string& config_path) {
+    init_log();
+    const config::ControlLoadResult loaded = config::load_control_file(config_path);
+    for (const auto& d : loaded.diagnostics)
+        std::fprintf(stderr, "%s\n", config::to_string(d).c_str());
+    if (!loaded.settings) return 1;
+    if (const auto level = set_log_level(loaded.settings->log_level); !level) return failed(level.error());
+    return node::run_control(*loaded.settings);
+}
+
 int validate(const std::string& config_path) {
-    const config::LoadResult loaded = config::load_file(config_path);
-    for (const auto& d : loaded.diagnostics) {
+    const bool control = config::is_control_file(config_path);
+    bool right = false;
+    std::vector<config::Diagnostic> diagnostics;
+    if (control) {
+        config::ControlLoadResult loaded = config::load_control_file(config_path);
+        right = loaded.settings.has_value();
+        diagnostics = std::move(loaded.diagnostics);
+    } else {
+        config::LoadResult loaded = config::load_file(config_path);
+        right = loaded.settings.has_value();
+        diagnostics = std::move(loaded.diagnostics);
+    }
+    for (const auto& d : diagnostics) {
         std::fprintf(d.severity == config::Diagnostic::Severity::kError ? stdout : stderr, "%s\n",
                      config::to_string(d).c_str());
     }
-    if (!loaded.settings) return 1;
+    if (!right) return 1;
     std::printf("OK\n");
     return 0;
 }

@@ -9,8 +9,10 @@
 namespace outrider::cli {
 
 int run_sidecar(const std::string& config_path);
+// One node of the control plane's quorum.
+int run_control(const std::string& config_path);
 
-// Prints OK, or every error as file:line:col: key: reason. Opens no socket.
+// Prints OK, or every error as file:line:col: key: reason. Opens no socket. Takes a sidecar's file or a control-plane node's.
 int validate(const std::string& config_path);
 
 // Where the admin endpoint is: given outright, or taken from a configuration file; the default when both are empty.

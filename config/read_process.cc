@@ -8,6 +8,7 @@ namespace {
 
 constexpr unsigned kWorkersMax = 256;
 constexpr std::uint32_t kConnectionsMax = 1'000'000;
+constexpr Duration kSpinMax = 10ms;
 
 // "" stays "": the default applies.
 Result<std::string> parse_optional_node_name(std::string_view text) {
@@ -42,6 +43,7 @@ void read_runtime(TableReader& root, RuntimeSettings& out) {
     if (!runtime) return;
     runtime->integer("workers", out.workers, {0, kWorkersMax});
     runtime->integer("max_connections", out.max_connections, {1, kConnectionsMax});
+    runtime->duration("spin", out.spin, {0s, kSpinMax});
     runtime->finish();
 }
 

@@ -39,6 +39,8 @@ struct NodeSettings {
 struct RuntimeSettings {
     unsigned workers = 0;                   // 0 = one per core; at most 256
     std::uint32_t max_connections = 20000;  // downstream, whole process; above it: 503 and close
+    Duration
+        spin{};  // poll this long before sleeping while an answer is outstanding, or behind one; 0 = never
     friend bool operator==(const RuntimeSettings&, const RuntimeSettings&) = default;
 };
 

@@ -121,6 +121,7 @@ void write_process(const Settings& s, Writer& w) {
     w.section("[runtime]");
     w.line("workers", literal(s.runtime.workers));
     w.line("max_connections", literal(s.runtime.max_connections));
+    w.line("spin", literal(s.runtime.spin));
     w.section("[admin]");
     w.line("listen", literal(s.admin.listen));
     if (s.admin.status_listen) w.line("status_listen", literal(*s.admin.status_listen));

@@ -66,6 +66,7 @@ bool may_be_a_part(const Context& c) {
 }
 
 class Batch final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override { return route.batch.has_value(); }
     Verdict on_request(Context& c) const override {
         if (!c.route->batch || !may_be_a_part(c)) return Continue{};
         const std::optional<Duration> time = time_allowed(c);

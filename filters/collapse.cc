@@ -15,6 +15,7 @@ namespace {
 constexpr std::size_t kKeyBytesMax = 8 * 1024;
 
 class Collapse final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override { return route.collapse.has_value(); }
     Verdict on_request(Context& c) const override {
         if (!c.route->collapse || c.key || !http::is_safe(c.request->method)) return Continue{};
         const std::optional<Duration> time = time_allowed(c);

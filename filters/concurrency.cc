@@ -7,6 +7,7 @@ namespace outrider::filters {
 namespace {
 
 class Concurrency final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override { return route.concurrency.has_value(); }
     Verdict on_request(Context& c) const override {
         if (c.policies == nullptr || !c.policies->limited) return Continue{};
         policy::ConcurrencyLimit& limit = *c.policies->concurrency;

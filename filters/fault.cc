@@ -5,6 +5,7 @@ namespace outrider::filters {
 namespace {
 
 class Fault final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override { return route.fault.has_value(); }
     Verdict on_request(Context& c) const override {
         if (!c.route->fault) return Continue{};
         const config::FaultSettings& fault = *c.route->fault;

@@ -27,6 +27,10 @@ namespace outrider::filters {
 class RateLimiter;
 struct RoutePolicies;
 
+// Filters of the chain, a bit for each: bit 0 is the outermost.
+using FilterSet = std::uint32_t;
+constexpr FilterSet kAllFilters = ~FilterSet{0};
+
 // Fields to be written behind those of the message.
 class Additions {
   public:
@@ -71,6 +75,7 @@ struct Context {
     std::optional<Duration> time_left;     // from now until the answer must have ended; nothing = no limit
     Instant limit_since{};                 // when the adaptive limit admitted it
     bool under_concurrency_limit = false;  // counted by the route's adaptive limit until on_end()
+    FilterSet filters = kAllFilters;       // that have something to do on the route (Chain::concerned)
     std::size_t position = 0;              // of the filter that is next on the way down
     std::optional<policy::Digest> key;     // with Hold
     std::string_view collapse_key;         // with Join; in the arena
@@ -133,6 +138,8 @@ struct Outcome {
 class Filter {
   public:
     virtual ~Filter() = default;
+    // False: it does nothing to any exchange of the route, and is not asked.
+    virtual bool concerns(const config::RouteSettings&) const { return true; }
     virtual Verdict on_request(Context&) const { return Continue{}; }
     virtual void on_response(Context&) const {}
     // The exchange is over; only for exchanges whose Context says that a filter counted them.
@@ -143,6 +150,8 @@ class Filter {
 class Chain {
   public:
     Chain();
+    // Those that Context::filters has to name. A snapshot asks once for each route.
+    FilterSet concerned(const config::RouteSettings& route) const;
     // The first filter, request id and trace, alone: every exchange has an id, also one that no route matches. Once, and
     // before on_request().
     void identify(Context& context) const;
@@ -154,6 +163,7 @@ class Chain {
 
   private:
     std::vector<std::unique_ptr<const Filter>> filters_;
+    FilterSet all_ = 0;
 };
 
 // How long the exchange may take, from its head on: the route's timeout, or what the caller's deadline says if that is less.

@@ -26,6 +26,9 @@ void apply(const config::HeaderRules& rules, http::Head* head, Additions& additi
 }
 
 class HeaderRulesFilter final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override {
+        return !route.request_headers.empty() || !route.response_headers.empty();
+    }
     Verdict on_request(Context& c) const override {
         if (!c.route->request_headers.empty()) apply(c.route->request_headers, c.request, c.request_fields);
         return Continue{};

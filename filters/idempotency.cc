@@ -44,6 +44,7 @@ policy::Digest digest_of(const Context& c, const config::IdempotencySettings& se
 }
 
 class Idempotency final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override { return route.idempotency.has_value(); }
     Verdict on_request(Context& c) const override {
         if (!c.route->idempotency) return Continue{};
         const config::IdempotencySettings& settings = *c.route->idempotency;

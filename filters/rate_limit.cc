@@ -15,6 +15,7 @@ std::int64_t whole_seconds(Duration d) {
 }
 
 class RateLimit final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override { return route.rate_limit.has_value(); }
     Verdict on_request(Context& c) const override {
         if (c.rate_limiter == nullptr) return Continue{};
         const config::RateLimitSettings& settings = c.rate_limiter->settings();

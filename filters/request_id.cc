@@ -1,5 +1,8 @@
 // X-Request-Id and W3C Trace Context (www.w3.org/TR/trace-context, level 1): every exchange has an id, every hop a span.
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
 
 #include "filters/filter.h"
 
@@ -8,18 +11,19 @@ namespace {
 
 constexpr std::size_t kIdMax = 128;  // longer ids from outside are replaced
 
-// Sixteen digits of a random word, eight at a time: nibbles are spread over bytes and turned into digits without a
-// branch. Their order is the machine's; of a random word any order is as good.
+// The two digits of a byte, as the word that they are in memory.
+constexpr auto kHexPairs = [] {
+    std::array<std::uint16_t, 256> pairs{};
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    for (std::size_t i = 0; i < pairs.size(); ++i)
+        pairs[i] = std::bit_cast<std::uint16_t>(std::array<char, 2>{kDigits[i / 16], kDigits[i % 16]});
+    return pairs;
+}();
+
+// Sixteen digits of a random word. Their order is the machine's; of a random word any order is as good.
 void hex64(char* out, std::uint64_t value) {
-    for (int half = 0; half < 2; ++half) {
-        std::uint64_t x = half == 0 ? value & 0xFFFFFFFFu : value >> 32;
-        x = (x | (x << 16)) & 0x0000FFFF0000FFFFu;
-        x = (x | (x << 8)) & 0x00FF00FF00FF00FFu;
-        x = (x | (x << 4)) & 0x0F0F0F0F0F0F0F0Fu;
-        const std::uint64_t above_nine = ((x + 0x0606060606060606u) >> 4) & 0x0101010101010101u;
-        x += 0x3030303030303030u + above_nine * ('a' - '0' - 10);
-        std::memcpy(out + 8 * half, &x, 8);
-    }
+    for (int i = 0; i < 8; ++i)
+        std::memcpy(out + 2 * i, &kHexPairs[(value >> (8 * i)) & 0xFF], 2);
 }
 
 bool is_hex(std::string_view s) {

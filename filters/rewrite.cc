@@ -7,6 +7,9 @@ namespace outrider::filters {
 namespace {
 
 class Rewrite final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override {
+        return !route.rewrite.host.empty() || route.rewrite.prefix;
+    }
     Verdict on_request(Context& c) const override {
         const auto& rewrite = c.route->rewrite;
         if (!rewrite.host.empty()) c.authority = rewrite.host;

@@ -7,6 +7,9 @@ namespace outrider::filters {
 namespace {
 
 class RouteAction final : public Filter {
+    bool concerns(const config::RouteSettings& route) const override {
+        return route.respond || route.redirect;
+    }
     Verdict on_request(Context& c) const override {
         if (c.route->respond) {
             const auto& respond = *c.route->respond;

@@ -57,6 +57,7 @@ RedisClient::Parts::Parts(RedisClient& client, uv::Loop& loop, RedisShared& shar
 RedisClient::RedisClient(uv::Loop& loop, std::shared_ptr<RedisShared> shared, const StoreCells& cells)
     : loop_(loop), shared_(std::move(shared)), cells_(cells), random_(uv::random_seed()) {
     parts_ = std::make_unique<Parts>(*this, loop, *shared_, cells);
+    ++shared_->clients;
 }
 
 RedisClient::~RedisClient() {
@@ -64,9 +65,17 @@ RedisClient::~RedisClient() {
 }
 
 void RedisClient::close() {
+    if (parts_ == nullptr) return;
     *alive_ = false;
     questions_.clear();
+    --shared_->clients;
+    if (ready()) --shared_->connected;
     parts_.reset();
+}
+
+void RedisClient::on_link_up() {
+    ++shared_->connected;
+    parts_->reports.resume();
 }
 
 // Asking

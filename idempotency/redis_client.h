@@ -38,6 +38,8 @@ struct RedisShared {
     RedisReport notices_report;
     std::atomic<std::uint64_t> waiting{0};
     std::atomic<unsigned> tried{0};  // clients that know whether they reach Redis
+    std::atomic<unsigned> clients{0};
+    std::atomic<unsigned> connected{0};  // clients that can ask
 };
 
 class RedisClient final : public StoreClient,
@@ -74,7 +76,8 @@ class RedisClient final : public StoreClient,
     void failed(Ask& ask, const policy::Verdict& verdict);
     void later(std::function<void()> task);
 
-    void on_link_up() override { parts_->reports.resume(); }
+    void on_link_up() override;
+    void on_link_down() override { --shared_->connected; }
     void on_link_tried() override { ++shared_->tried; }
     bool ask_again(const RedisQuestionRef& question) override;
     void answer(RedisQuestion& question, const policy::Verdict& verdict) override;

@@ -70,6 +70,8 @@ class StatusQuestion final : public AdminQuestion {
         status.ok = problem.empty();
         status.problem = problem;
         status.waiting = shared_.waiting;
+        status.clients = shared_.clients;
+        status.connected = shared_.connected;
         done_(std::move(status));
     }
     const RedisShared& shared_;

@@ -93,6 +93,8 @@ struct StoreStatus {
     std::uint64_t done = 0;
     std::uint64_t unknown = 0;
     std::uint64_t waiting = 0;       // requests parked, of this process
+    unsigned clients = 0;            // redis: threads that serve requests
+    unsigned connected = 0;          // redis: those of them that can ask
     std::uint64_t memory_bytes = 0;  // memory, log
     std::uint64_t memory_bytes_max = 0;
     std::uint64_t disk_bytes = 0;    // log

@@ -264,6 +264,13 @@ class Client:
             self.kept[number] = client
 
 
+def reaches_redis(sidecar):
+    """All its workers do."""
+    answer = sidecar.admin("/idempotency")
+    stores = json.loads(answer.body)["stores"] if answer.status == 200 else []
+    return bool(stores) and all(store["ok"] and store["workers_connected"] == store["workers"] for store in stores)
+
+
 class Run:
     def __init__(self, world, options):
         self.world = world
@@ -335,8 +342,11 @@ class Run:
             last[:] = [what for *_, what in probe.history]
             return bool(probe.successes)
 
-        for number in range(len(self.world.sidecars)):
+        for number, sidecar in enumerate(self.world.sidecars):
             try:
+                # One request shows that one worker serves: each has its own connection to Redis, which waits between two attempts.
+                if self.world.store.redis:
+                    wait_until(lambda one=sidecar: reaches_redis(one), 30)
                 wait_until(lambda n=number: serves(n), 30)
             except AssertionError:
                 raise AssertionError(f"sidecar {number} does not serve when all is calm: {last}; its log: "
@@ -358,7 +368,11 @@ class Run:
                 number = rng.randrange(len(self.world.sidecars))
                 told = len(transfer.successes)
                 client = self.send(transfer, number, PATIENCE, kept.pop(number, None))
-                if client is None:  # a kept connection may have ended; nothing fails any more
+                # A kept connection may have ended, and a sidecar may notice only now that its Redis did. Nothing fails any more.
+                until = time.monotonic() + PATIENCE
+                while (client is None or transfer.history[-1][3].startswith("503")) and time.monotonic() < until:
+                    if client:
+                        client.close()
                     client = self.send(transfer, number, PATIENCE)
                 if client:
                     kept[number] = client

@@ -164,7 +164,7 @@ def calm(sidecar):
         return not left
 
     try:
-        wait_until(over, 5)
+        wait_until(over, 20)
     except AssertionError:
         raise AssertionError(f"not over: {left}") from None
     for one in sidecar.json("/clusters")["clusters"]:

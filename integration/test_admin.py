@@ -202,7 +202,7 @@ def test_live_figures(own):
         endpoint = wait_until(lambda: [e for e in own.json("/clusters")["clusters"][0]["endpoints"] if e["idle"] == 1], 5,
                               "the pooled connection")[0]
         assert (endpoint["in_flight"], endpoint["requests"], endpoint["failures"]) == (0, 1, 0)
-    wait_until(lambda: own.json("/server_info")["connections"] == 0, 5, "the client's end")
+    wait_until(lambda: own.json("/server_info")["connections"] == 0, 20, "the client's end")
 
 
 # ---- who may change ------------------------------------------------------------------------------------------------------------
@@ -476,7 +476,7 @@ def test_counters_add_up_with_the_requests_made(own):
             assert ask(client, "/nowhere").status == 404
         client.send(b"GET / HTTP/1.1\r\n\r\n")
         assert client.response().status == 400
-    wait_until(lambda: own.json("/server_info")["connections"] == 0, 5, "the client's end")
+    wait_until(lambda: own.json("/server_info")["connections"] == 0, 20, "the client's end")
     for accept in (None, OPEN_METRICS):
         metrics = scrape(own, accept)
         count = lambda **labels: metrics.value("outrider_http_requests_total", listener="inbound", **labels)  # noqa: E731
@@ -505,7 +505,7 @@ def test_counters_survive_a_reload_and_never_fall(own):
             assert total >= last
             last = total
     load.verdict()
-    wait_until(lambda: scrape(own).sum("outrider_http_requests_total") == load.answers, 5, "the last counts")
+    wait_until(lambda: scrape(own).sum("outrider_http_requests_total") == load.answers, 20, "the last counts")
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------------------

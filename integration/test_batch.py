@@ -98,7 +98,7 @@ def test_a_lone_request_leaves_at_once_in_a_call_of_one(serve, subject):
         assert (call.method, call.target, call.body) == (b"POST", b"/orders/bulk", b'[{"n": 1}]')
         assert call.one("content-type") == b"application/json"
         assert flags_of(sidecar, "/orders") == {"BT"}
-        assert subject.counted("outrider_batch_calls_total", size="1") == 1
+        assert subject.counted("outrider_batch_size_bucket", le="1.0") == 1
 
 
 def ask_post(sidecar, body, **options):
@@ -116,10 +116,10 @@ def test_what_comes_during_a_call_fills_the_next(serve, subject):
             for number, client in enumerate(clients, 1):
                 assert json.loads(client.response().body) == {"was": {"n": number}}
         assert calls(app) == [[0], [{"n": n} for n in range(1, 41)]]
-        assert subject.counted("outrider_batch_calls_total") == 2
-        assert subject.counted("outrider_batched_requests_total") == 41
+        assert subject.counted("outrider_batch_size_count") == 2
+        assert subject.counted("outrider_batch_size_sum") == 41
         shown = next(one for one in sidecar.json("/routes")["routes"] if one["name"] == "all")["batch"]
-        assert shown["sizes"]["10-49"] >= 1 and shown["path"] == "/orders/bulk"
+        assert shown["sizes"]["21-50"] >= 1 and shown["path"] == "/orders/bulk"
 
 
 def test_calls_are_bounded(serve):
@@ -140,7 +140,7 @@ def test_linger_waits_for_others(serve):
             for number, client in enumerate(clients):
                 client.send(post(number))
                 if number < 2:
-                    wait_until(lambda: in_flight(sidecar) == number + 1, 5, "it is in flight")
+                    wait_until(lambda: in_flight(sidecar) == number + 1, 20, "it is in flight")
             assert [json.loads(client.response().body) for client in clients] == [0, 1, 2]
         assert len(app.requests) == 1
         assert json.loads(ask_post(sidecar, 9).body) == 9, "at last it leaves alone"
@@ -152,7 +152,7 @@ def test_other_credentials_are_other_calls(serve):
         sidecar = serve(app.port)
         first, *requests = [post(n, fields=[("Authorization", f"Bearer {n % 2}"), ("X-Request-Id", f"id-{n}")]) for n in range(6)]
         with behind(sidecar, app, requests, first=first, queued=False) as (_, clients):
-            wait_until(lambda: waiting(sidecar) == 4, 5, "four wait")
+            wait_until(lambda: waiting(sidecar) == 4, 20, "four wait")
             gate.open()
             assert [json.loads(client.response().body) for client in clients] == [1, 2, 3, 4, 5]
         by_user = {}
@@ -265,6 +265,33 @@ def test_json_rpc(serve):
         own = [request("add", 5, id=1), request("add", 6, id=2)]
         assert [a["result"] for a in json.loads(ask_post(sidecar, own).body)] == [[6], [5]]
         assert app.requests[-1].target == b"/orders", "a client's own batch goes by itself"
+
+
+def test_json_rpc_answers_that_fit_nobody(serve):
+    """Two clients have the same id: an answer that is missing, twice there or nobody's costs only whose it is."""
+    def rpc(answers):
+        def script(exchange):
+            ids = [one["id"] for one in json.loads(exchange.read_body())]
+            exchange.reply(body=json.dumps([{"jsonrpc": "2.0", "id": number(ids), "result": result}
+                                            for number, result in answers]).encode())
+        return script
+
+    request = post({"jsonrpc": "2.0", "method": "m", "id": 1})
+    one, two = (lambda ids: ids[0]), (lambda ids: ids[1])
+    rows = [([(two, "b"), (one, "a")], ["a", "b"]),               # out of order
+            ([(two, "b")], [502, "b"]),                           # one is missing
+            ([(one, "a"), (one, "c"), (two, "b")], [502, "b"]),   # one is there twice
+            ([(one, "a"), (two, "b"), (lambda ids: 10 ** 6, "c")], ["a", "b"])]
+    for answers, expected in rows:
+        gate = Gate(rpc([(one, "first")]))
+        with endpoints(Turns(gate, rpc(answers))) as (app,):
+            sidecar = serve(app.port, format="json-rpc")
+            with behind(sidecar, app, [request, request], first=request) as (first, clients):
+                gate.open()
+                assert json.loads(first.response().body)["result"] == "first"
+                got = [client.response() for client in clients]
+                assert [json.loads(a.body)["result"] if a.status == 200 else a.status for a in got] == expected, answers
+                assert all(json.loads(a.body)["id"] == 1 for a in got if a.status == 200)
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------------
@@ -408,7 +435,7 @@ def test_a_client_with_a_key_goes_and_its_part_is_recorded(serve):
             gate.open()
             assert app.wait_for(lambda: len(app.requests) == 2)
             clients[2].reset()
-            wait_until(lambda: sidecar.json("/server_info")["connections"] == 2, 5, "their end")
+            wait_until(lambda: sidecar.json("/server_info")["connections"] == 2, 20, "their end")
             second.open()
             assert clients[1].response().body == b"4"
         for number in (1, 3):
@@ -457,7 +484,7 @@ def test_who_goes_while_waiting_is_taken_out(serve):
         sidecar = serve(app.port)
         with behind(sidecar, app, [post(1), post(2), post(3)]) as (_, clients):
             clients[1].reset()
-            wait_until(lambda: in_flight(sidecar) == 3, 5, "its end")
+            wait_until(lambda: in_flight(sidecar) == 3, 20, "its end")
             gate.open()
             assert [json.loads(clients[n].response().body) for n in (0, 2)] == [1, 3]
         assert calls(app) == [[0], [1, 3]]
@@ -474,7 +501,7 @@ def test_who_goes_during_the_call_loses_its_part_only(serve, who):
             first.response()
             assert app.wait_for(lambda: len(app.requests) == 2)
             clients[who].reset()
-            wait_until(lambda: sidecar.json("/server_info")["connections"] == 3, 5, "its end")
+            wait_until(lambda: sidecar.json("/server_info")["connections"] == 3, 20, "its end")
             second.open()
             for number, client in enumerate(clients):
                 if number != who:
@@ -533,8 +560,8 @@ def test_a_process_that_is_stopped_meanwhile():
             first.response()
             assert app.wait_for(lambda: len(app.requests) == 2)
             clients[2].reset()  # who carries it
-            wait_until(lambda: sidecar.json("/server_info")["connections"] == 3, 5, "its end")
+            wait_until(lambda: sidecar.json("/server_info")["connections"] == 3, 20, "its end")
             first.send(post(4))
-            wait_until(lambda: in_flight(sidecar) == 4, 5, "one waits")
+            wait_until(lambda: in_flight(sidecar) == 4, 20, "one waits")
             sidecar.stop()
         gate.open()

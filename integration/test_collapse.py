@@ -145,7 +145,7 @@ def test_who_comes_after_the_head_makes_a_call_of_its_own(serve, subject):
         sidecar = serve(app.port)
         with sent(sidecar, 2) as clients:
             head.open()
-            wait_until(lambda: collapsed(subject) == 1, 5, "the head")
+            wait_until(lambda: collapsed(subject) == 1, 20, "the head")
             assert sidecar.get("/same").body == b"/same"
             gate.open()
             assert {one.body for one in answers(clients)} == {b"first-half"}
@@ -269,13 +269,13 @@ def test_the_leaders_client_goes(serve, subject):
         sidecar = serve(app.port)
         with sent(sidecar, 1) as leader, sent(sidecar, 3) as others:
             leader[0].reset()
-            wait_until(lambda: subject.sidecar.json("/server_info")["connections"] == 3, 5, "its end")
+            wait_until(lambda: subject.sidecar.json("/server_info")["connections"] == 3, 20, "its end")
             gate.open()
             assert {(one.status, one.body) for one in answers(others)} == {(200, b"/same")}
         assert len(app.heads) == 1
         assert not app.connections[0].closed_by_proxy.is_set()
         assert collapsed(subject) == 3
-        wait_until(lambda: in_flight(sidecar) == 0, 5, "the end")
+        wait_until(lambda: in_flight(sidecar) == 0, 20, "the end")
 
 
 def test_all_clients_go(serve):
@@ -288,7 +288,7 @@ def test_all_clients_go(serve):
                 assert not app.connections[0].closed_by_proxy.is_set()
                 client.reset()
             assert app.connections[0].closed_by_proxy.wait(10), "nobody wants the answer: the call is given up"
-        wait_until(lambda: in_flight(sidecar) == 0, 5, "the end")
+        wait_until(lambda: in_flight(sidecar) == 0, 20, "the end")
 
 
 def narrow(sidecar, target="/same"):
@@ -312,7 +312,7 @@ def test_a_slow_reader_gets_a_bounded_answer_whole_and_slows_nobody(serve, subje
                 if not is_slow:
                     client.send(request_bytes("/same"))
                 clients.append(client)
-                wait_until(lambda: in_flight(sidecar) == number + 1, 5, "it is in flight")
+                wait_until(lambda: in_flight(sidecar) == number + 1, 20, "it is in flight")
             lagging = clients.pop(0 if slow == "leader" else 1)
             gate.open()
             assert all(one.body == body for one in answers(clients)), "while the slow one reads nothing"
@@ -334,18 +334,18 @@ def test_a_slow_reader_of_an_endless_answer_is_cut_and_slows_nobody(serve, slow)
             first = stack.enter_context(narrow(sidecar) if slow == "leader" else RawClient(sidecar.port, patience=30))
             if slow != "leader":
                 first.send(request_bytes("/same"))
-            wait_until(lambda: in_flight(sidecar) == 1, 5, "the leader")
+            wait_until(lambda: in_flight(sidecar) == 1, 20, "the leader")
             second = stack.enter_context(narrow(sidecar) if slow != "leader" else RawClient(sidecar.port, patience=30))
             if slow == "leader":
                 second.send(request_bytes("/same"))
-            wait_until(lambda: in_flight(sidecar) == 2, 5, "the follower")
+            wait_until(lambda: in_flight(sidecar) == 2, 20, "the follower")
             gate.open()
             quick, lagging = (second, first) if slow == "leader" else (first, second)
             assert quick.response().body == body
             with pytest.raises(ProtocolError):
                 lagging.response()
         assert len(app.heads) == 1
-        wait_until(lambda: in_flight(sidecar) == 0, 5, "the end")
+        wait_until(lambda: in_flight(sidecar) == 0, 20, "the end")
 
 
 # ---- the process -----------------------------------------------------------------------------------------------------------
@@ -384,5 +384,5 @@ def test_a_process_that_is_stopped_meanwhile():
         with sent(sidecar, 1) as leader, sent(sidecar, 2):
             assert app.wait_for(lambda: app.requests)
             leader[0].reset()
-            wait_until(lambda: sidecar.json("/server_info")["connections"] == 2, 5, "its end")
+            wait_until(lambda: sidecar.json("/server_info")["connections"] == 2, 20, "its end")
             sidecar.stop()

@@ -102,7 +102,7 @@ def test_kill_9_of_one_of_three(hedged):
                 for _ in range(2):
                     assert requests_at(sidecar, victim.port) > 0
                     victim.kill()
-                    wait_until(lambda: endpoint_of(sidecar, victim.port)["state"] != "healthy", 5, "the end's notice")
+                    wait_until(lambda: endpoint_of(sidecar, victim.port)["state"] != "healthy", 20, "the end's notice")
                     load.wait_for_answers(1000)
                     victim.start()
                     wait_for_state(sidecar, victim.port, "healthy")
@@ -206,7 +206,7 @@ def test_a_total_outage_and_the_return():
                 assert len(offered) <= 1.2 * (outage + 4), f"{len(offered)} for {outage}"
                 state["status"] = 200
                 returned = time.monotonic()
-                wait_until(lambda: answers[-1][1] == 200, 5)
+                wait_until(lambda: answers[-1][1] == 200, 20)
                 recovered = time.monotonic() - returned
                 assert recovered <= 2 * interval + 0.15, recovered
                 wait_until(lambda: len(answers) >= outage + 200 and all(code == 200 for _, code in answers[-50:]), 10)
@@ -232,11 +232,11 @@ def test_an_outage_of_connections_and_the_return():
             for number in numbers:
                 wait_for_state(sidecar, number, "unhealthy")
             with Load(sidecar.port, clients=6) as load:
-                wait_until(lambda: cluster_of(sidecar)["pending"] == 6, 5)
+                wait_until(lambda: cluster_of(sidecar)["pending"] == 6, 20)
                 began = time.monotonic()
                 with ScriptedUpstream(lambda e: (e.read_body(), e.reply(body=e.request.body or e.request.target)), numbers[0]):
                     load.wait_for_answers(100)
-                    assert time.monotonic() - began < 2
+                    assert time.monotonic() - began < 5
                     load.stop()
             load.verdict()
             assert scrape(sidecar).sum("outrider_upstream_held_total") >= 6

@@ -244,7 +244,7 @@ def test_phi(serve):
         patient.health = silent
         began = time.monotonic()
         one = wait_for_state(sidecar, a.port, "unhealthy")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         assert one["reason"] == "no answer in time"
         assert endpoint_of(sidecar, b.port)["state"] == "healthy"
         patient.health = status(200)
@@ -309,7 +309,7 @@ def test_no_endpoint_left(serve):
                 answer = ask(client, f"/none/{number}")
                 assert answer.status == 503 and int(answer.one("retry-after")) >= 1
                 assert b"error=destination_unavailable" in answer.one("proxy-status")
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
         assert flags_of(sidecar, "/none/0") == {"UH"}
         assert not [r for r in a.heads + b.heads if r.target != b"/healthz"]
 

@@ -141,7 +141,7 @@ def test_the_access_log_tells_a_replay(subject):
         key, target = fresh_key(), "/" + fresh_key("line")
         post(sidecar, key, target)
         post(sidecar, key, target)
-        lines = wait_until(lambda: len(found := [one for one in sidecar.access_lines() if one["path"] == target]) == 2 and found, 5)
+        lines = wait_until(lambda: len(found := [one for one in sidecar.access_lines() if one["path"] == target]) == 2 and found, 20)
         lines.sort(key=lambda line: line["idempotency"])
         assert [line["idempotency"] for line in lines] == ["first", "replayed"]
         assert [line["flags"] or "" for line in lines] == ["", "IR"]
@@ -445,7 +445,7 @@ def test_an_answer_that_broke_off(subject):
         key, target = fresh_key(), "/" + fresh_key("line")
         assert post(sidecar, key, target).status == 502
         problem_of(post(sidecar, key, target), 409, "unknown")
-        lines = wait_until(lambda: len(found := [one for one in sidecar.access_lines() if one["path"] == target]) == 2 and found, 5)
+        lines = wait_until(lambda: len(found := [one for one in sidecar.access_lines() if one["path"] == target]) == 2 and found, 20)
         assert {line["idempotency"]: line["flags"] for line in lines} == {"first": "UC", "unknown": "IC"}
         subject.wait_for_outcomes(first=1, unknown=1)
 

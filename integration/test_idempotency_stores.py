@@ -194,7 +194,7 @@ def test_without_redis_requests_go_unprotected_if_asked_to():
         store.redis.kill()
         key = fresh_key()
         assert [post(sidecar, key).body for _ in range(2)] == [b"execution 1", b"execution 2"]
-        lines = wait_until(lambda: len(found := [one for one in sidecar.access_lines() if one["path"] == "/pay"]) == 2 and found, 5)
+        lines = wait_until(lambda: len(found := [one for one in sidecar.access_lines() if one["path"] == "/pay"]) == 2 and found, 20)
         assert [(line["idempotency"], line["flags"]) for line in lines] == [("unprotected", "IS")] * 2
 
 

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from harness import toml_table
-from resilience import closes, echo
+from resilience import closes, echo, scrape
 from sidecar import Sidecar, accepts, app, cluster, free_port, request_bytes, route, wait_until
 from wire import RawClient, chunked, unsent_bytes
 
@@ -124,7 +124,7 @@ def test_an_answer_of_the_sidecars_own_leaves_no_key_behind():
         with Sidecar(keyed(upstream.port, {"methods": ["OPTIONS"]})) as sidecar:
             answer = post(sidecar, "hops", method="OPTIONS", body=None, fields=[("Max-Forwards", "0")])
             assert answer.status == 204, answer
-            wait_until(lambda: in_flight(sidecar) == 0, 5, "the exchange's end")
+            wait_until(lambda: in_flight(sidecar) == 0, 20, "the exchange's end")
             assert state_of(sidecar, "hops")["state"] == "absent"
             assert not upstream.heads
 
@@ -144,7 +144,7 @@ def test_who_waits_for_the_first_answer_waits_no_longer_than_its_caller():
         with Sidecar(keyed(upstream.port), inbound={"trust_forwarded": True}) as sidecar:
             with RawClient(sidecar.port) as first:
                 first.send(post_bytes("parked"))
-                wait_until(lambda: upstream.requests, 5, "the first request")
+                wait_until(lambda: upstream.requests, 20, "the first request")
                 began = time.monotonic()
                 answer = post(sidecar, "parked", fields=[("Outrider-Deadline-Ms", "300")])
                 assert answer.status == 504 and time.monotonic() - began < 5, answer
@@ -207,17 +207,19 @@ def test_what_is_sent_for_a_client_that_is_gone_still_names_it():
         body = keyed(upstream.port).replace("[[cluster]]\n", "[[cluster]]\nlimits = { max_connections = 1 }\n")
         with Sidecar(body) as sidecar, RawClient(sidecar.port) as first:
             first.send(request_bytes("/first"))
-            wait_until(lambda: upstream.requests, 5, "the request in front")
+            wait_until(lambda: upstream.requests, 20, "the request in front")
             with socket.create_connection(("127.0.0.1", sidecar.port), source_address=("127.0.0.9", 0)) as client:
                 client.sendall(post_bytes("gone"))
-                wait_until(lambda: state_of(sidecar, "gone")["state"] == "in_flight", 5, "the claim")
+                wait_until(lambda: state_of(sidecar, "gone")["state"] == "in_flight", 20, "the claim")
+                # Before its worker has heard of the claim, a client that leaves leaves nothing to be sent.
+                wait_until(lambda: scrape(sidecar).value("outrider_upstream_pending", cluster="app") == 1, 20, "its place in the line")
                 before = connections(sidecar)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no half-close
-            wait_until(lambda: connections(sidecar) < before, 5, "the client's going")
+            wait_until(lambda: connections(sidecar) < before, 20, "the client's going")
             with contextlib.ExitStack() as others:  # that take what memory it had
                 for _ in range(20):
                     others.enter_context(RawClient(sidecar.port)).send(b"GET /")
-                wait_until(lambda: connections(sidecar) >= before + 19, 5, "the others")
+                wait_until(lambda: connections(sidecar) >= before + 19, 20, "the others")
                 gate.set()
                 wait_until(lambda: state_of(sidecar, "gone")["state"] == "done", 10, "the record")
             assert upstream.requests[-1].one("x-forwarded-for") == b"127.0.0.9"

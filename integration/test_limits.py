@@ -56,7 +56,7 @@ def test_max_requests(serve, subject):
         with sidecar.client() as client:
             for number in range(10):
                 refused(ask(client, f"/out/{number}"))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert flags_of(sidecar, "/out/0") == {"UO"}
         assert subject.counted("outrider_upstream_overflow_total", limit="requests") == 10
         assert scrape(sidecar).value("outrider_upstream_in_flight", cluster="app") == 3
@@ -368,7 +368,7 @@ def test_held_after_an_ejection(subject):
         script["now"] = echo
         began = time.monotonic()
         assert sidecar.get("/held").status == 200
-        assert 0.05 < time.monotonic() - began < 1
+        assert 0.05 < time.monotonic() - began < 5
         calm(sidecar)
 
 
@@ -537,7 +537,7 @@ def test_delay(subject):
         began = time.monotonic()
         with sidecar.client() as client:
             assert ask(client, "/delayed", method="PUT", body=b"x" * 500_000).body == b"x" * 500_000
-            assert 0.14 <= time.monotonic() - began < 1
+            assert 0.14 <= time.monotonic() - began < 5
         assert flags_of(sidecar, "/delayed") == {"DI"}
         assert subject.counted("outrider_faults_injected_total", kind="delay") == 1
         calm(sidecar)
@@ -562,7 +562,7 @@ def test_delay_then_abort(subject):
         sidecar = subject.serve(a.port, fault={"delay": "100ms", "abort": 503})
         began = time.monotonic()
         assert sidecar.get("/both-faults").status == 503
-        assert 0.09 <= time.monotonic() - began < 1
+        assert 0.09 <= time.monotonic() - began < 5
         assert flags_of(sidecar, "/both-faults") == {"DI", "FI"}
         with sidecar.client() as client:  # a body that comes during the delay
             client.send_in_background(request_bytes("/", method="POST", body=b"x" * 3_000_000))
@@ -599,7 +599,7 @@ def test_a_delay_longer_than_the_route_timeout(subject):
         sidecar = subject.serve(a.port, fault={"delay": "150ms"}, timeout="50ms")
         began = time.monotonic()
         assert sidecar.get("/too-long").status == 504
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert flags_of(sidecar, "/too-long") == {"DI", "UT"}
         calm(sidecar)
 
@@ -629,7 +629,7 @@ def test_a_plain_concurrency_limit(subject):
         with sidecar.client() as client:
             for number in range(20):
                 refused(ask(client, f"/shed/{number}"))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert flags_of(sidecar, "/shed/0") == {"UO"}
         assert subject.counted("outrider_shed_total", route="plain") == 20
         gate.open()

@@ -520,10 +520,10 @@ def test_a_records_change_the_endpoints_after_their_ttl(namespace):
             assert spread(sidecar, 4) == {"one": 4}
             with Load(sidecar.port, clients=3, check=lambda answer, *_: answer.status == 200) as load:
                 dns.zone[name, "A"] = (1, ["127.0.0.2", "127.0.0.1"])
-                wait_until(lambda: endpoints_of(sidecar) == ["127.0.0.1:18080", "127.0.0.2:18080"], 5, "the second endpoint")
+                wait_until(lambda: endpoints_of(sidecar) == ["127.0.0.1:18080", "127.0.0.2:18080"], 20, "the second endpoint")
                 load.wait_for_answers(20)
                 dns.zone[name, "A"] = (1, ["127.0.0.2"])
-                wait_until(lambda: endpoints_of(sidecar) == ["127.0.0.2:18080"], 5, "the first one's end")
+                wait_until(lambda: endpoints_of(sidecar) == ["127.0.0.2:18080"], 20, "the first one's end")
                 load.wait_for_answers(20)
             load.verdict()
             assert spread(sidecar, 4) == {"two": 4}
@@ -553,7 +553,7 @@ def test_srv_records_bring_ports_and_weights(namespace):
             seen = spread(sidecar, 80)
             assert seen == {"one": 20, "two": 60}
             dns.zone["_http._tcp.ledger", "SRV"] = (1, [(20, 1, 18083, "a.ledger")])
-            wait_until(lambda: endpoints_of(sidecar) == ["127.0.0.1:18083"], 5, "the other priority's turn")
+            wait_until(lambda: endpoints_of(sidecar) == ["127.0.0.1:18083"], 20, "the other priority's turn")
             assert spread(sidecar, 4) == {"spare": 4}
 
 
@@ -566,7 +566,7 @@ def test_a_name_that_never_resolves(namespace):
             assert b"error=destination_unavailable" in answer.one("proxy-status") and answer.one("retry-after")
             assert "absent.default" in failure_of(sidecar)
             assert "absent.default" in sidecar.log()
-            wait_until(lambda: [line["flags"] for line in sidecar.access_lines()] == ["UH"], 5, "the log's line")
+            wait_until(lambda: [line["flags"] for line in sidecar.access_lines()] == ["UH"], 20, "the log's line")
             dns.zone["absent.default", "A"] = (1, ["127.0.0.1"])
             wait_until(lambda: endpoints_of(sidecar) == ["127.0.0.1:80"], 20, "the first address")
 

@@ -75,18 +75,18 @@ def test_sigterm_without_delay_loses_no_request(upstream):
 
 
 def test_ready_fails_at_once_and_listeners_close_after_the_delay(upstream):
-    with Sidecar(plain(upstream), workers=WORKERS, drain={"delay": "1s", "timeout": "5s"}) as sidecar:
+    with Sidecar(plain(upstream), workers=WORKERS, drain={"delay": "2s", "timeout": "5s"}) as sidecar:
         began = time.monotonic()
         sidecar.signal(signal.SIGTERM)
-        answer = wait_until(lambda: not_ready(sidecar), 0.7, "the 503 of /ready")
+        answer = wait_until(lambda: not_ready(sidecar), 1.5, "the 503 of /ready")
         assert b"draining" in answer.body
         assert sidecar.admin("/live").status == 200
         assert sidecar.get("/still").status == 200, "requests are accepted until the delay is over"
-        assert time.monotonic() - began < 1.0, "the machine is too slow for this test to say anything"
-        wait_until(lambda: not accepts(sidecar.port), 5, "the listeners' end")
-        assert time.monotonic() - began >= 0.95
+        assert time.monotonic() - began < 2.0, "the machine is too slow for this test to say anything"
+        wait_until(lambda: not accepts(sidecar.port), 20, "the listeners' end")
+        assert time.monotonic() - began >= 1.95
         ended_cleanly(sidecar)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 def not_ready(sidecar):
@@ -106,7 +106,7 @@ def test_answers_of_a_draining_sidecar_close_their_connections(upstream):
             busy.send(request_bytes("/two"))
             assert gate.reached.acquire(timeout=10)
             sidecar.signal(signal.SIGTERM)
-            wait_until(lambda: not accepts(sidecar.port), 5, "the listener's end")
+            wait_until(lambda: not accepts(sidecar.port), 20, "the listener's end")
             gate.open.set()
             answer = busy.response()
             assert (answer.status, answer.body, answer.closes) == (200, b"late", True)
@@ -124,7 +124,7 @@ def test_a_pipeline_in_flight_is_answered_whole(upstream):
         for _ in range(4):
             assert gate.reached.acquire(timeout=10)
         sidecar.signal(signal.SIGTERM)
-        wait_until(lambda: not accepts(sidecar.port), 5, "the listener's end")
+        wait_until(lambda: not accepts(sidecar.port), 20, "the listener's end")
         gate.open.set()
         answers = [client.response() for _ in range(4)]
         assert [answer.body for answer in answers] == [b"late"] * 4
@@ -146,7 +146,7 @@ def test_a_body_that_streams_is_finished(upstream):
         client.send(b"POST /up HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345")
         assert received.wait(10)
         sidecar.signal(signal.SIGTERM)
-        wait_until(lambda: not accepts(sidecar.port), 5, "the listener's end")
+        wait_until(lambda: not accepts(sidecar.port), 20, "the listener's end")
         client.send(b"67890")
         assert client.response().body == b"1234567890"
         ended_cleanly(sidecar)
@@ -177,7 +177,7 @@ def test_a_second_signal_ends_it_at_once(upstream, second):
             client.send(request_bytes("/hangs"))
             assert gate.reached.acquire(timeout=10)
             sidecar.signal(signal.SIGTERM)
-            wait_until(lambda: not_ready(sidecar), 5, "the drain")
+            wait_until(lambda: not_ready(sidecar), 20, "the drain")
             sidecar.signal(second)
             began = time.monotonic()
             ended_cleanly(sidecar)
@@ -304,15 +304,15 @@ def test_a_reload_whose_port_is_taken_changes_nothing(upstream):
 def test_sigusr1_reopens_a_renamed_access_log(upstream):
     with Sidecar(plain(upstream), workers=2) as sidecar:
         assert sidecar.get("/before").status == 200
-        wait_until(lambda: [line["path"] for line in sidecar.access_lines()] == ["/before"], 5, "the first line")
+        wait_until(lambda: [line["path"] for line in sidecar.access_lines()] == ["/before"], 20, "the first line")
         rotated = sidecar.access_log.with_suffix(".1")
         sidecar.access_log.rename(rotated)
         assert sidecar.get("/between").status == 200
-        wait_until(lambda: "/between" in rotated.read_text(), 5, "the line in the renamed file")
+        wait_until(lambda: "/between" in rotated.read_text(), 20, "the line in the renamed file")
         sidecar.signal(signal.SIGUSR1)
-        wait_until(sidecar.access_log.exists, 5, "the new file")
+        wait_until(sidecar.access_log.exists, 20, "the new file")
         assert sidecar.get("/after").status == 200
-        wait_until(lambda: [line["path"] for line in sidecar.access_lines()] == ["/after"], 5, "the line in the new file")
+        wait_until(lambda: [line["path"] for line in sidecar.access_lines()] == ["/after"], 20, "the line in the new file")
         assert [json.loads(line)["path"] for line in rotated.read_text().splitlines()] == ["/before", "/between"]
 
 
@@ -326,7 +326,7 @@ def test_rotation_under_load_loses_no_line(upstream):
                 sidecar.access_log.rename(target)
                 rotated.append(target)
                 sidecar.signal(signal.SIGUSR1)
-                wait_until(sidecar.access_log.exists, 5, "the new file")
+                wait_until(sidecar.access_log.exists, 20, "the new file")
         load.verdict()
         sidecar.signal(signal.SIGTERM)
         ended_cleanly(sidecar)

@@ -46,7 +46,7 @@ def test_64_long_lived_connections_are_shared_evenly(upstream, how):
         assert max(shares) <= 1.25 * 16, shares
         for client in clients[::2]:
             client.close()
-        wait_until(lambda: sum(by_worker(sidecar)) == 32, 5, "the end of half of them")
+        wait_until(lambda: sum(by_worker(sidecar)) == 32, 20, "the end of half of them")
         more = [sidecar.client() for _ in range(32)]
         for client in more:
             assert ask(client).status == 200
@@ -55,7 +55,7 @@ def test_64_long_lived_connections_are_shared_evenly(upstream, how):
         for client in clients[1::2] + more:
             assert ask(client).status == 200, "whoever serves it, it is served"
             client.close()
-        wait_until(lambda: by_worker(sidecar) == [0] * WORKERS, 5, "the end of all")
+        wait_until(lambda: by_worker(sidecar) == [0] * WORKERS, 20, "the end of all")
         assert scrape(sidecar).value("outrider_http_downstream_connections", listener="inbound") == 0
 
 
@@ -64,7 +64,7 @@ def test_counts_come_back_to_zero_after_churn(upstream):
         with Load(sidecar.port, clients=8, requests_per_connection=1) as load:
             load.wait_for_answers(600)
         load.verdict()
-        wait_until(lambda: by_worker(sidecar) == [0] * WORKERS, 5, "zero connections")
+        wait_until(lambda: by_worker(sidecar) == [0] * WORKERS, 20, "zero connections")
         info = sidecar.json("/server_info")
         assert (info["connections"], info["in_flight"]) == (0, 0)
 
@@ -90,13 +90,13 @@ def test_above_max_connections_503_and_close(upstream):
         for client in kept:
             assert ask(client, "/still").status == 200
         kept.pop().close()
-        wait_until(lambda: sidecar.json("/server_info")["connections"] < 10, 5, "a free place")
+        wait_until(lambda: sidecar.json("/server_info")["connections"] < 10, 20, "a free place")
         with sidecar.client() as again:
             assert ask(again).status == 200
         # A reload moves the limit.
         sidecar.runtime["max_connections"] = 12
         assert sidecar.reload()[0] == 200
-        wait_until(lambda: sidecar.json("/server_info")["connections"] == 9, 5, "the end of the last one")
+        wait_until(lambda: sidecar.json("/server_info")["connections"] == 9, 20, "the end of the last one")
         kept += [sidecar.client() for _ in range(3)]
         for client in kept:
             assert ask(client).status == 200
@@ -175,7 +175,7 @@ def test_a_listener_is_added_and_removed():
             assert sidecar.reload(with_extra)[0] == 200
             assert [entry["address"] for entry in sidecar.json("/listeners")["listeners"]] == [
                 f"127.0.0.1:{sidecar.port}", f"127.0.0.1:{extra}"]
-            wait_until(lambda: accepts(extra), 5, "the new listener")
+            wait_until(lambda: accepts(extra), 20, "the new listener")
             kept = [RawClient(extra) for _ in range(8)]
             for client in kept:
                 for _ in range(2):
@@ -183,7 +183,7 @@ def test_a_listener_is_added_and_removed():
                     assert (answer.one("x-app"), answer.closes) == (b"two", False), f"turn {turn}"
             sidecar.listeners = first
             assert sidecar.reload(plain(one))[0] == 200
-            wait_until(lambda: not accepts(extra), 5, "the listener's end")
+            wait_until(lambda: not accepts(extra), 20, "the listener's end")
             for client in kept[:4]:  # what came in there is still served as it was there, and closed
                 answer = ask(client, "/last")
                 assert (answer.status, answer.one("x-app"), answer.closes) == (200, b"two", True)
@@ -208,14 +208,14 @@ def test_a_listener_is_renamed_or_moves(upstream):
             sidecar.listeners = listener(sidecar.port, "renamed")
             status, answer = sidecar.reload(plain(upstream).replace('"inbound"', '"renamed"'))
             assert status == 200, answer
-            wait_until(lambda: stays_open(sidecar), 5, "a connection of the new listener")
+            wait_until(lambda: stays_open(sidecar), 20, "a connection of the new listener")
             (line,) = sidecar.json("/listeners")["listeners"]
             assert (line["name"], line["address"]) == ("renamed", f"127.0.0.1:{sidecar.port}")
             before, sidecar.port = sidecar.port, free_port()
             sidecar.listeners = listener(sidecar.port, "renamed")
             assert sidecar.reload()[0] == 200
-            wait_until(lambda: accepts(sidecar.port) and not accepts(before), 5, "the move")
-            wait_until(lambda: stays_open(sidecar), 5, "a connection of the moved listener")
+            wait_until(lambda: accepts(sidecar.port) and not accepts(before), 20, "the move")
+            wait_until(lambda: stays_open(sidecar), 20, "a connection of the moved listener")
             (line,) = sidecar.json("/listeners")["listeners"]
             assert line["address"] == f"127.0.0.1:{sidecar.port}"
 
@@ -257,11 +257,11 @@ def test_reloads_do_not_leak_descriptors(upstream):
             for listeners in (listener(sidecar.port) + listener(extra, "extra"), listener(sidecar.port)):
                 sidecar.listeners = listeners
                 assert sidecar.reload()[0] == 200
-            wait_until(lambda: not accepts(extra), 5, "the listener's end")
+            wait_until(lambda: not accepts(extra), 20, "the listener's end")
             return len(os.listdir(f"/proc/{sidecar.child.pid}/fd"))
 
         cycle()
-        wait_until(lambda: sidecar.json("/server_info")["connections"] == 0, 5, "quiet")
+        wait_until(lambda: sidecar.json("/server_info")["connections"] == 0, 20, "quiet")
         counts = [cycle() for _ in range(10)]
         assert counts[-1] <= counts[0] + 4, counts
 

@@ -53,6 +53,10 @@ Json store_json(const std::string& name, const idempotency::StoreStatus& status,
         out["memory_bytes_max"] = status.memory_bytes_max;
     }
     out["waiting"] = status.waiting;
+    if (status.kind == "redis") {
+        out["workers"] = status.clients;
+        out["workers_connected"] = status.connected;
+    }
     if (status.kind == "log") {
         out["disk_bytes"] = status.disk_bytes;
         out["segments"] = status.segments;

@@ -105,27 +105,39 @@ std::uint64_t total(const std::vector<PolicyCells>& cells, Get get) {
     return sum;
 }
 
+// Calls by how many requests they carried: {"1": 10, "2": 3, "3-5": 0, …} up to what a call may carry.
+Json sizes_json(const RouteEntry& route) {
+    Json out = Json::object();
+    std::uint64_t from = 1;
+    for (std::size_t i = 0; i <= SizeHistogram::kBounds.size() && from <= route.settings->batch->max_items;
+         ++i) {
+        std::uint64_t calls = 0;
+        for (const BatchCells& cell : route.batch)
+            calls += cell.size->bucket(i);
+        const bool last = i == SizeHistogram::kBounds.size();
+        const std::uint64_t to = last ? 0 : SizeHistogram::kBounds[i].limit;
+        std::string name = std::to_string(from);
+        if (to != from) name += last ? "+" : "-" + std::to_string(to);
+        out[name] = calls;
+        from = to + 1;
+    }
+    return out;
+}
+
 Json batch_json(const RouteEntry& route) {
     std::uint64_t requests = 0;
     std::uint64_t calls = 0;
-    Json sizes = Json::object();
-    for (std::size_t i = 0; i < BatchCells::kNames.size(); ++i) {
-        std::uint64_t count = 0;
-        for (const BatchCells& cell : route.batch)
-            count += cell.calls[i]->value();
-        calls += count;
-        sizes[BatchCells::kNames[i]] = count;
-    }
     std::int64_t waiting = 0;
     for (const BatchCells& cell : route.batch) {
-        requests += cell.requests->value();
+        requests += cell.size->sum();
+        calls += cell.size->count();
         waiting += cell.waiting->value();
     }
     Json out = {{"path", route.settings->batch->path},
                 {"calls", calls},
                 {"requests", requests},
                 {"waiting", waiting},
-                {"sizes", std::move(sizes)}};
+                {"sizes", sizes_json(route)}};
     if (calls != 0) out["mean_size"] = static_cast<double>(requests) / static_cast<double>(calls);
     return out;
 }

@@ -55,6 +55,7 @@ void Attempt::start(const Ref<WorkerCluster>& cluster, const Ref<Endpoint>& endp
     endpoint_ = endpoint;
     uv::Loop& loop = exchange_.worker_.loop();
     began_ = loop.now();
+    loop.answer_awaited();
     latency_ = Duration(-1);
     head_sent_ = good_head_ = was_paused_ = false;
     could_ride_ = options.may_ride;
@@ -141,6 +142,7 @@ void Attempt::end(Counter* outcome, bool failed) {
     channel_ = nullptr;
     uv::Loop& loop = exchange_.worker_.loop();
     loop.cancel(*this);
+    loop.answer_ended();
     outcome->add();
     if (good_head_ && !failed) cluster_->judge_success(*endpoint_);
     cluster_->end(*endpoint_, failed ? Duration(-1) : latency_, loop.now(), failed);

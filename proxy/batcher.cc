@@ -180,11 +180,7 @@ void Batcher::start(const std::string& group, const BatchQueue::Call& queued) {
 }
 
 void Batcher::send(std::unique_ptr<BatchCall> call, const std::vector<Exchange*>& members) {
-    std::size_t size_class = 0;
-    while (size_class + 1 < BatchCells::kFrom.size() && members.size() >= BatchCells::kFrom[size_class + 1])
-        ++size_class;
-    cells_.calls[size_class]->add();
-    cells_.requests->add(members.size());
+    cells_.size->observe(members.size());
     Exchange* carrier = members.front();
     call->repeatable = true;
     for (Exchange* member : members) {

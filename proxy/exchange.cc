@@ -54,6 +54,7 @@ void Exchange::on_request() {
         return;
     }
     context_.route = route_->settings;
+    context_.filters = route_->filters;
     context_.rate_limiter = route_->rate_limiter.get();
     context_.policies = snapshot_->policies[route_->index].get();
     run_filters();
@@ -361,6 +362,7 @@ void Exchange::clear() {
     context_.response_fields.clear();
     context_.arena = nullptr;
     context_.route = nullptr;
+    context_.filters = filters::kAllFilters;
     context_.request_id = {};
     context_.flags = {};
     context_.time_left.reset();

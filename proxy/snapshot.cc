@@ -115,17 +115,13 @@ std::vector<PolicyCells> policy_cells(Registry& metrics, unsigned workers, const
 
 std::vector<BatchCells> batch_cells(Registry& metrics, unsigned workers, const std::string& listener,
                                     const std::string& route) {
-    auto& calls = metrics.counter("batch_calls_total", "Upstream calls for batches, by requests in them.",
-                                  {"listener", "route", "size"});
-    auto& requests = metrics.counter("batched_requests_total", "Requests sent as a part of a batch.",
-                                     {"listener", "route"});
+    auto& size = metrics.size_histogram("batch_size", "Requests in an upstream call of a batch route.",
+                                        {"listener", "route"});
     auto& waiting =
         metrics.gauge("batch_waiting", "Requests that wait for a batch's call.", {"listener", "route"});
     std::vector<BatchCells> cells(workers);
     for (unsigned w = 0; w < workers; ++w) {
-        for (std::size_t i = 0; i < BatchCells::kNames.size(); ++i)
-            cells[w].calls[i] = &calls.at({listener, route, BatchCells::kNames[i]}, w);
-        cells[w].requests = &requests.at({listener, route}, w);
+        cells[w].size = &size.at({listener, route}, w);
         cells[w].waiting = &waiting.at({listener, route}, w);
     }
     return cells;
@@ -238,6 +234,8 @@ RouteEntry build_route(const Snapshot& snapshot, const config::RouteSettings& ro
     RouteEntry entry;
     entry.settings = &route;
     entry.listener = &listener;
+    static const filters::Chain chain;  // has no state
+    entry.filters = chain.concerned(route);
     std::vector<std::uint32_t> weights;
     for (const auto& choice : route.clusters) {
         entry.clusters.push_back(cluster_index(snapshot, choice.name));

@@ -15,6 +15,7 @@
 #include "base/metrics.h"
 #include "base/uv/tcp_stream.h"
 #include "config/settings.h"
+#include "filters/filter.h"
 #include "filters/key_outcome.h"
 #include "filters/policy/idempotency.h"
 #include "filters/policy/retry.h"
@@ -91,13 +92,10 @@ struct RouteIdempotency {
     std::vector<idempotency::StoreCells> store_cells;                       // per worker
 };
 
-// What one worker counts of [route.batch]: calls by how many requests they carried.
+// What one worker counts of [route.batch].
 struct BatchCells {
-    static constexpr std::array<std::uint32_t, 6> kFrom{1, 2, 5, 10, 50, 100};
-    static constexpr std::array<const char*, 6> kNames{"1", "2-4", "5-9", "10-49", "50-99", "100+"};
-    std::array<Counter*, 6> calls{};
-    Counter* requests = nullptr;
-    Gauge* waiting = nullptr;  // for a call
+    SizeHistogram* size = nullptr;  // requests in a call
+    Gauge* waiting = nullptr;       // requests that wait for a call
 };
 
 struct RouteEntry {
@@ -110,6 +108,7 @@ struct RouteEntry {
     std::vector<std::vector<RouteCells>> cells;  // [choice][worker]; one choice for routes without a cluster
     std::optional<std::uint32_t> mirror;
     std::vector<PolicyCells> policy_cells;  // per worker; empty for a route without policies
+    filters::FilterSet filters = filters::kAllFilters;
     policy::RetryLimits retry;
     std::shared_ptr<HedgeView> hedge;                     // null without [route.hedge]
     std::shared_ptr<filters::RetryFloor> retry_floor;     // kept over reloads

@@ -185,6 +185,7 @@ void Worker::apply(const std::shared_ptr<const Snapshot>& snapshot,
                    std::unordered_map<std::string, EndpointSet> endpoints) {
     Ref<WorkerSnapshot> next(new WorkerSnapshot);
     next->shared = snapshot;
+    loop_.spin(snapshot->settings.runtime.spin);
     std::unordered_map<std::string, Ref<WorkerCluster>> kept;
     for (const ClusterEntry& entry : snapshot->clusters) {
         const std::string& name = entry.settings->name;

@@ -1,6 +1,7 @@
 #include "base/http/http1_parser.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -25,6 +26,25 @@ constexpr bool is_hex_digit(char c) {
     return ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'f');
 }
 
+// reg-name (RFC 3986 section 3.2.2) without ','.
+constexpr auto kRegName = [] {
+    std::array<bool, 256> good{};
+    for (const char c :
+         std::string_view("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_~%!$&'()*+;="))
+        good[static_cast<unsigned char>(c)] = true;
+    return good;
+}();
+
+bool is_port_or_empty(std::string_view s) {
+    if (s.size() > 5) return false;
+    unsigned number = 0;
+    for (const char c : s) {
+        if (!ascii_digit(c)) return false;
+        number = number * 10 + static_cast<unsigned>(c - '0');
+    }
+    return number <= 65535;
+}
+
 // uri-host [ ":" port ] (RFC 9110 section 7.2) without userinfo and without the sub-delims that only confuse.
 bool is_host_and_port(std::string_view s) {
     if (s.empty()) return false;
@@ -38,26 +58,15 @@ bool is_host_and_port(std::string_view s) {
         }
         ++end;
     } else {
-        while (end < s.size() && s[end] != ':') {
-            const char c = s[end];
-            const char lower = ascii_lower(c);
-            if (!ascii_digit(c) && !(lower >= 'a' && lower <= 'z') && c != '.' && c != '-' && c != '_' &&
-                c != '~' && c != '%' && c != '!' && c != '$' && c != '&' && c != '\'' && c != '(' &&
-                c != ')' && c != '*' && c != '+' && c != ';' && c != '=') {
-                return false;
-            }
-            if (c == '%' && !(end + 2 < s.size() && is_hex_digit(s[end + 1]) && is_hex_digit(s[end + 2])))
-                return false;
+        while (end < s.size() && kRegName[static_cast<unsigned char>(s[end])])
             ++end;
+        for (std::size_t at = s.find('%'); at < end; at = s.find('%', at + 1)) {
+            if (!(at + 2 < s.size() && is_hex_digit(s[at + 1]) && is_hex_digit(s[at + 2]))) return false;
         }
         if (end == 0) return false;
     }
     if (end == s.size()) return true;
-    const std::string_view port = s.substr(end + 1);
-    if (s[end] != ':') return false;
-    if (port.empty()) return true;
-    const auto number = parse_decimal(port);
-    return port.size() <= 5 && number && *number <= 65535;
+    return s[end] == ':' && is_port_or_empty(s.substr(end + 1));
 }
 
 Method method_of(std::uint8_t llhttp_method) {
@@ -134,8 +143,8 @@ struct Http1Callbacks {
         if (parser.state_ == Http1Parser::State::kBody) return on_trailer_field(parser, at, size);
         auto& fields = parser.scratch_.fields;
         const auto begin = static_cast<std::uint32_t>(at - parser.base_);
-        if (!fields.empty() && !parser.in_value_ &&
-            fields.back().name_begin + fields.back().name_size == begin) {
+        if (!parser.in_value_ && !fields.empty() &&
+            fields.back().name_begin + fields.back().name_size == begin) [[unlikely]] {
             if (fields.back().name_size + size > kFieldNameMax) return too_large(parser);
             fields.back().name_size = static_cast<std::uint16_t>(fields.back().name_size + size);
             return 0;
@@ -143,10 +152,8 @@ struct Http1Callbacks {
         if (fields.size() >= parser.limits_.fields_max) return too_many(parser);
         if (size > kFieldNameMax) return too_large(parser);
         parser.in_value_ = false;
-        FieldRef& f = fields.emplace_back();
-        f.name_begin = begin;
-        f.name_size = static_cast<std::uint16_t>(size);
-        f.value_begin = begin;
+        fields.push_back(
+            {.name_begin = begin, .value_begin = begin, .name_size = static_cast<std::uint16_t>(size)});
         return 0;
     }
 

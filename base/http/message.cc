@@ -16,29 +16,30 @@ namespace {
 // setting 0x20 are that letter and that '-' themselves, so comparing these words compares names without case.
 constexpr std::uint64_t kLowerBits = 0x2020202020202020u;
 
-std::uint64_t word(const char* p) {
+std::uint64_t load(const char* p, std::size_t size) {
     std::uint64_t w = 0;
-    std::memcpy(&w, p, 8);
-    return w | kLowerBits;
+    std::memcpy(&w, p, size);
+    return w;
 }
 
-// A name of at most 8 bytes, filled up with spaces (0x00 | 0x20).
-std::uint64_t short_word(std::string_view s) {
-    std::uint64_t w = 0;
-    std::memcpy(&w, s.data(), s.size());
-    return w | kLowerBits;
+// A name as two words: its first and its last eight bytes, which overlap below sixteen; a shorter one is two such halves
+// in one word, and the second is 0.
+struct Words {
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;
+    bool operator==(const Words&) const = default;
+};
+
+// At least two bytes.
+Words words(const char* p, std::size_t n) {
+    if (n >= 8) return {load(p, 8) | kLowerBits, load(p + n - 8, 8) | kLowerBits};
+    if (n >= 4) return {(load(p, 4) | load(p + n - 4, 4) << 32) | kLowerBits, 0};
+    return {(load(p, 2) | load(p + n - 2, 2) << 32) | kLowerBits, 0};
 }
 
 struct Known {
-    explicit Known(std::string_view name, FieldId field)
-        : first(name.size() < 8 ? short_word(name) : word(name.data())),
-          last(name.size() < 8 ? 0 : word(name.data() + name.size() - 8)),
-          size(name.size()),
-          id(field) {}
-    std::uint64_t first;
-    std::uint64_t last;
-    std::size_t size;
-    FieldId id;
+    Words words;
+    FieldId id = FieldId::kOther;
 };
 
 constexpr std::size_t kKnownSizeMax = 17;
@@ -46,7 +47,7 @@ constexpr std::size_t kKnownPerSize = 3;
 
 // By length; names of up to 17 bytes are covered by their first and last eight (the middle byte of 17 is checked apart).
 struct KnownTable {
-    std::array<std::array<std::optional<Known>, kKnownPerSize>, kKnownSizeMax + 1> by_size;
+    std::array<std::array<Known, kKnownPerSize>, kKnownSizeMax + 1> by_size;
     KnownTable() {
         for (const auto& [name, id] : std::initializer_list<std::pair<std::string_view, FieldId>>{
                  {"te", FieldId::kTe},
@@ -70,31 +71,27 @@ struct KnownTable {
                  {"proxy-connection", FieldId::kProxyConnection},
                  {"transfer-encoding", FieldId::kTransferEncoding},
                  {"x-forwarded-proto", FieldId::kXForwardedProto}}) {
-            for (auto& slot : by_size[name.size()]) {
-                if (slot) continue;
-                slot.emplace(name, id);
+            for (Known& slot : by_size[name.size()]) {
+                if (slot.id != FieldId::kOther) continue;
+                slot = {words(name.data(), name.size()), id};
                 break;
             }
         }
     }
 };
+const KnownTable known_table;
 
 }  // namespace
 
 FieldId field_id(std::string_view name) {
-    static const KnownTable table;
-    if (name.size() <= kKnownSizeMax) {
-        const bool is_short = name.size() < 8;
-        const std::uint64_t first = is_short ? short_word(name) : word(name.data());
-        const std::uint64_t last = is_short ? 0 : word(name.data() + name.size() - 8);
-        for (const auto& known : table.by_size[name.size()]) {
-            if (!known) break;
-            if (known->first != first || known->last != last) continue;
+    if (name.size() <= kKnownSizeMax && name.size() >= 2) {
+        const Words key = words(name.data(), name.size());
+        for (const Known& known : known_table.by_size[name.size()]) {
+            if (known.words != key) continue;
             // Of 17 bytes the ninth is in neither word: the hyphens of both known names stand elsewhere.
-            if (name.size() == 17 &&
-                (name[8] | 0x20) != (known->id == FieldId::kTransferEncoding ? '-' : 'd'))
+            if (name.size() == 17 && (name[8] | 0x20) != (known.id == FieldId::kTransferEncoding ? '-' : 'd'))
                 continue;
-            return known->id;
+            return known.id;
         }
     }
     if (name.size() > 9 && (name[0] | 0x20) == 'o' && iequals(name.substr(0, 9), "outrider-")) {

@@ -150,6 +150,7 @@ void ServerConnection::begin_exchange() {
     exchange->keep_alive_ = exchange->request_.keep_alive;
     exchange->request_complete_ = exchange->request_.framing == Framing::kNone;
     receiving_ = !exchange->request_complete_;
+    body_rests_ = false;
     awaits_continue_ = receiving_ && exchange->request_.expects_continue;
     body_paused_ = false;
     window_open_ = false;
@@ -183,6 +184,13 @@ bool ServerConnection::may_start(const ServerExchange& exchange) const {
 }
 
 // From here on the client owes the body that it held back.
+void ServerConnection::let_body_rest(const ServerExchange& exchange) {
+    if (&exchange != back_ || !receiving_) return;
+    body_rests_ = true;
+    window_open_ = false;
+    arm();
+}
+
 void ServerConnection::continue_sent(const ServerExchange& exchange) {
     if (&exchange != back_ || !awaits_continue_) return;
     awaits_continue_ = false;
@@ -407,7 +415,7 @@ void ServerConnection::on_eof() {
 void ServerConnection::input_ended() {
     if (pending_ || lingering_) return;
     if (!receiving_) {
-        if (front_ == nullptr) linger();
+        front_ == nullptr ? linger() : front_->on_client_ended();
         return;
     }
     constexpr auto kGone = ServerExchange::AbortReason::kClientGone;

@@ -61,6 +61,8 @@ class ServerExchange {
     virtual std::size_t request_room() { return uv::TcpStream::kRead; }
     virtual void on_response_blocked() {}
     virtual void on_response_drained() {}
+    // The client will send no more behind this request. It may still read: an answer that is under way goes on.
+    virtual void on_client_ended() {}
 
     RequestHead& request() { return request_; }
     const RequestHead& request() const { return request_; }
@@ -110,6 +112,8 @@ class ServerExchange {
     // Back-pressure towards the client's body.
     void pause_request();
     void resume_request();
+    // The body is a stream of messages that may come when they like: no deadline and no rate is held against it.
+    void let_body_rest();
 
     bool response_blocked() const;
     // How much may be read for this response at once.
@@ -218,6 +222,7 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     void pause_body(ServerExchange& exchange);
     void resume_body(ServerExchange& exchange);
     void continue_sent(const ServerExchange& exchange);
+    void let_body_rest(const ServerExchange& exchange);
     void enter_tunnel();
     void tunnel_input_ended();
 
@@ -240,7 +245,8 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     }
     std::uint64_t progress() const;
     bool owes_body() const {
-        return receiving_ && !waiting_start_ && !body_paused_ && !tunnel_ && !awaits_continue_;
+        return receiving_ && !waiting_start_ && !body_paused_ && !tunnel_ && !awaits_continue_ &&
+               !body_rests_;
     }
     bool client_owes_reading() const;
     Instant next_deadline();
@@ -271,7 +277,8 @@ class ServerConnection final : public uv::TcpStream, private Timer {
     bool head_begun_ : 1 = false;  // something of a head has come
     bool tunnel_ : 1 = false;
     bool awaits_continue_ : 1 =
-        false;  // the client sends its body when it is told to (RFC 9110 section 10.1.1)
+        false;                     // the client sends its body when it is told to (RFC 9110 section 10.1.1)
+    bool body_rests_ : 1 = false;  // the back exchange's body has no time to keep
     bool window_open_ : 1 = false;
     bool window_later_ : 1 = false;  // not the first since it was opened
     bool input_left_ : 1 = false;    // behind the step that is being handled

@@ -138,6 +138,9 @@ void ServerExchange::start_tunnel() {
 void ServerExchange::pause_request() {
     connection_->pause_body(*this);
 }
+void ServerExchange::let_body_rest() {
+    connection_->let_body_rest(*this);
+}
 void ServerExchange::resume_request() {
     connection_->resume_body(*this);
 }

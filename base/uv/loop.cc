@@ -36,6 +36,7 @@ Loop::Loop() : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrit
     uv_timer_init(&loop_, &timer_);
     uv_prepare_init(&loop_, &prepare_);
     uv_check_init(&loop_, &check_);
+    uv_idle_init(&loop_, &polling_);
     require(uv_async_init(&loop_, &async_,
                           [](uv_async_t* handle) { static_cast<Loop*>(handle->data)->run_tasks(); }) == 0,
             "an async handle can be made");
@@ -44,6 +45,7 @@ Loop::Loop() : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrit
         auto& loop = *static_cast<Loop*>(handle->data);
         if (!loop.turn_ends_.empty()) loop.run_turn_ends();
         loop.arm_timer();
+        if (loop.spin_.on()) loop.sleep_or_poll();
         ++loop.turn_;
         loop.now_valid_ = false;  // the poll that follows may sleep
     });
@@ -61,7 +63,8 @@ Loop::~Loop() {
     }
     for (uv_handle_t* handle :
          {reinterpret_cast<uv_handle_t*>(&timer_), reinterpret_cast<uv_handle_t*>(&prepare_),
-          reinterpret_cast<uv_handle_t*>(&check_), reinterpret_cast<uv_handle_t*>(&async_)}) {
+          reinterpret_cast<uv_handle_t*>(&check_), reinterpret_cast<uv_handle_t*>(&polling_),
+          reinterpret_cast<uv_handle_t*>(&async_)}) {
         uv_close(handle, nullptr);
     }
     uv_run(&loop_, UV_RUN_DEFAULT);
@@ -115,6 +118,23 @@ void Loop::arm_timer() {
             loop.timers_.advance(loop.now());
         },
         millis, 0);
+}
+
+void Loop::spin(Duration most) {
+    spin_.set_most(most);
+    if (!spin_.on()) uv_idle_stop(&polling_);
+}
+
+// Before the poll. While an idle handle is active libuv polls with a timeout of zero.
+void Loop::sleep_or_poll() {
+    now_valid_ = false;
+    const bool polls = spin_.polls(now(), since_poll_);
+    since_poll_.events = since_poll_.answered = false;
+    if (polls) {
+        uv_idle_start(&polling_, [](uv_idle_t*) {});
+    } else {
+        uv_idle_stop(&polling_);
+    }
 }
 
 class Loop::OneShot final : public Timer {
@@ -194,6 +214,7 @@ void Loop::flush_batch() {
 }
 
 void Loop::finish_event() {
+    since_poll_.events = true;
     flush_batch();
     // What a notified stream does may block or break others, or write.
     for (std::size_t i = 0; i < to_notify_.size(); ++i) {

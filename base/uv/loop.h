@@ -7,6 +7,9 @@
 // buffer go out together without being copied. Every callback from libuv runs inside a Loop::Event; when it
 // ends, the batch is flushed and the streams that were blocked or broken by it are told.
 //
+// Sleeping. A turn's poll sleeps until something happens. With spin() and while an answer is awaited, or behind one, it first
+// polls without sleeping (base/spin_policy.h).
+//
 // Memory: the read buffer (128 KiB) and the batch's text (64 KiB) exist once a loop; idle connections hold neither.
 #pragma once
 
@@ -23,6 +26,7 @@
 
 #include <uv.h>
 
+#include "base/spin_policy.h"
 #include "base/time.h"
 #include "base/timer_wheel.h"
 
@@ -76,6 +80,15 @@ class Loop {
     WallTime wall() {
         if (!now_valid_) refresh_now();
         return wall_;
+    }
+
+    // How long to poll before sleeping while an answer is awaited, or behind one; zero, the default: not at all.
+    void spin(Duration most);
+    // Each answer that somebody waits for on this loop, from its request to its end.
+    void answer_awaited() { ++since_poll_.awaited; }
+    void answer_ended() {
+        --since_poll_.awaited;
+        since_poll_.answered = true;
     }
 
     // Counts the turns. What is read in a turn was there when the turn's poll returned.
@@ -142,11 +155,13 @@ class Loop {
     void run_tasks();
     void run_turn_ends();
     void arm_timer();
+    void sleep_or_poll();
 
     uv_loop_t loop_{};
     uv_timer_t timer_{};
     uv_prepare_t prepare_{};
     uv_check_t check_{};
+    uv_idle_t polling_{};  // while it is started, polls do not sleep
     uv_async_t async_{};
     std::optional<Instant> armed_for_;
     Instant now_{};
@@ -156,6 +171,8 @@ class Loop {
     std::int64_t wall_offset_nanos_ = 0;
     Instant wall_checked_{};
     unsigned event_depth_ = 0;
+    SpinPolicy spin_;
+    SpinPolicy::Turn since_poll_;
 
     TimerWheel timers_;
     Batch batch_;

@@ -4,8 +4,8 @@ import statistics
 
 from harness.keyed import PLAIN
 from harness.measure import FOREIGN_MAX
-from harness.report import (disturbed, failures, median, number, print_instructions, print_syscalls, ratio, spread, table,
-                            unique)
+from harness.report import (disturbed, failures, median, number, print_asked, print_instructions, print_syscalls, ratio,
+                            spread, table, unique)
 
 THROUGHPUT_MIN = 0.60    # of the same route without idempotency
 ADDED_P50_MAX = 1000     # us, on a disk whose fdatasync takes at most
@@ -31,7 +31,7 @@ def print_all(records):
         print(f"\nexpiry: {record['keys']:,} keys of {record['window']} in {record['seconds']:.1f} s; files of the log "
               f"{mib(record['peak'])} at most, {mib(record['left'])} in {record['segments']} segments when "
               f"all had expired ({record['keys_left']} keys left)")
-    print_checks(checks(records))
+    print_asked(checks(records))
 
 
 def mib(size):
@@ -153,9 +153,3 @@ def checks(records):
             found.append((f"log, {record['keys']:,} keys expired: segments left", f"at most {SEGMENTS_MAX}",
                           f"{record['segments']}, {mib(record['left'])}", record["segments"] <= SEGMENTS_MAX))
     return found
-
-
-def print_checks(rows):
-    if rows:
-        table("What was asked", ["", "asked", "measured", ""],
-              [[what, asked, measured, "yes" if reached else "NO"] for what, asked, measured, reached in rows])

@@ -21,6 +21,7 @@ class Workload:
     tiers: tuple
     fixed_rate: bool = False
     default: bool = False
+    of_saturation: float = 0.0  # fixed rate: this share of what the reference reaches in a closed loop
 
 
 def closed(size, path, connections, tiers, default=False):
@@ -29,11 +30,12 @@ def closed(size, path, connections, tiers, default=False):
 
 
 SMALL = ("core", "features")
+LONE = (*SMALL, "lone")
 WORKLOADS = [
     closed("0B", "/0", 1, ("core",)),
     closed("0B", "/0", 64, ("core",)),
     closed("0B", "/0", 512, ("core",)),
-    closed("1KiB", "/1024", 1, SMALL),
+    closed("1KiB", "/1024", 1, LONE),
     closed("1KiB", "/1024", 64, SMALL, default=True),
     closed("1KiB", "/1024", 512, SMALL, default=True),
     closed("100KiB", "/102400", 1, ("core", "large")),
@@ -42,7 +44,8 @@ WORKLOADS = [
     Workload("rate", ("--path", "/1024", "--connections", "64", "--rate", "10000"), SMALL,
              fixed_rate=True, default=True),
     Workload("slow-mix", ("--path", "/1024", "--connections", "64", "--rate", "5000",
-                          "--slow-path", "/1024/20", "--slow-every", "100"), SMALL, fixed_rate=True),
+                          "--slow-path", "/1024/20", "--slow-every", "20"), SMALL, fixed_rate=True),
+    Workload("half", ("--path", "/1024", "--connections", "64"), SMALL, fixed_rate=True, of_saturation=0.5),
 ]
 
 

@@ -4,12 +4,13 @@ import os
 import re
 import shlex
 import shutil
+import urllib.request
 from dataclasses import dataclass
 
 from harness.processes import Child, free_port, wait_for_port
 
 BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TIERS = ("core", "features", "large", "named")
+TIERS = ("core", "features", "large", "lone", "named")
 INSTALL = {"haproxy": "apt-get install haproxy", "nginx": "apt-get install nginx",
            "outrider": "build it: cmake --preset release && cmake --build --preset release"}
 
@@ -25,6 +26,7 @@ class Peer:
     tier: str
     argv: list
     log: str  # what it prints goes there
+    admin_port: int = 0
 
     @property
     def is_direct(self):
@@ -37,6 +39,19 @@ class Peer:
             return ""
         program = os.path.basename(self.argv[0])
         return f"{program} is not there ({INSTALL.get(program, 'not in PATH')})"
+
+    def ridden(self):
+        """Attempts so far, and those that went on pipelined connections; nothing of peers that have no such thing."""
+        if not self.pipelined:
+            return None
+        reply = urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=20).read().decode()
+        names = ("outrider_upstream_attempts_total", "outrider_pipeline_requests_total")
+        return [sum(float(line.rsplit(" ", 1)[1]) for line in reply.splitlines() if line.startswith(name + "{"))
+                for name in names]
+
+    @property
+    def pipelined(self):
+        return self.name.startswith("outrider-pipelined")
 
     def start(self, core, prefix=(), patience=15.0):
         """Starts it and waits until it accepts; a Child, or nothing (its output is in self.log)."""
@@ -84,4 +99,4 @@ def make_peer(columns, run, build, backend_port, taken):
         return target
 
     command = re.sub(r"\{CONFIG:([^}]+)\}", config, command)
-    return Peer(name, port, tier, shlex.split(fill(command)), os.path.join(run, f"{name}.log"))
+    return Peer(name, port, tier, shlex.split(fill(command)), os.path.join(run, f"{name}.log"), values["ADMIN"])

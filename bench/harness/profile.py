@@ -1,8 +1,7 @@
-"""System calls and user instructions per request: counts, so they hold on a noisy machine as well."""
+"""System calls, user instructions and allocations per request: counts, so they hold on a noisy machine as well."""
 
 import glob
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -82,12 +81,26 @@ def read_strace(path):
     return counts
 
 
+ALLOCATORS = {"malloc", "calloc", "realloc", "memalign", "aligned_alloc", "posix_memalign"}
+
+
 def instructions(bench, peer, run, connections=64, load=LOAD):
-    """User instructions per request under callgrind: the difference of two counts of requests, so that
-    starting and stopping cancel out. Nothing when a run failed."""
+    """User instructions per request, or nothing."""
+    counted = counts(bench, peer, run, connections, load)
+    return counted["instructions"] if counted else None
+
+
+def counts(bench, peer, run, connections=64, load=LOAD):
+    """User instructions and allocations per request under callgrind: the difference of two counts of requests, so that
+    starting and stopping cancel out. Of peers that pipeline, also the share of requests that did. Nothing when a run failed."""
     few, many = CALLGRIND_COUNTS
-    costs = [callgrind(bench, peer, run, requests, connections, load) for requests in (few, many)]
-    return (costs[1] - costs[0]) / (many - few) if all(costs) else None
+    runs = [callgrind(bench, peer, run, requests, connections, load) for requests in (few, many)]
+    if not all(runs):
+        return None
+    counted = {name: (runs[1][name] - runs[0][name]) / (many - few) for name in ("instructions", "allocations")}
+    if "rode" in runs[1]:
+        counted["rode"] = runs[1]["rode"]
+    return counted
 
 
 def callgrind(bench, peer, run, requests, connections, load):
@@ -98,17 +111,37 @@ def callgrind(bench, peer, run, requests, connections, load):
     child = peer.start(bench.proxy_core, prefix, patience=60)
     if child is None:
         return None
+    counted = {"instructions": 0, "allocations": 0}
     try:
         time.sleep(0.5)
         result = bench.load(peer.port, child.pids(), *load, "--connections", str(connections),
                             "--requests", str(requests))
+        ridden = peer.ridden()
+        if ridden:
+            counted["rode"] = ridden[1] / max(ridden[0], 1)
     finally:
         child.stop(patience=30)
     if not result or result["requests"] != requests:
         return None
-    total = 0
     for path in glob.glob(pattern + ".*"):
         with open(path) as lines:
-            totals = re.search(r"^(?:totals|summary): (\d+)", lines.read(), re.MULTILINE)
-        total += int(totals[1]) if totals else 0
-    return total
+            read_callgrind(lines, counted)
+    return counted
+
+
+def read_callgrind(lines, counted):
+    """Adds up one file of callgrind: the total, and the calls of ALLOCATORS. A function's name stands behind its number once."""
+    names = {}
+    called = None
+    total = 0
+    for line in lines:
+        if line.startswith(("fn=", "cfn=")):
+            number, _, name = line.rstrip("\n").partition("=")[2].partition(" ")
+            if name:
+                names[number] = name.split("'")[0]  # malloc'2: called from within itself
+            called = names.get(number) if line[0] == "c" else None
+        elif line.startswith("calls=") and called in ALLOCATORS:
+            counted["allocations"] += int(line[6:].split()[0])
+        elif line.startswith(("totals:", "summary:")):
+            total = int(line.split()[1])
+    counted["instructions"] += total

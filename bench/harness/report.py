@@ -54,6 +54,23 @@ def ratio(value, reference):
     return f"{value / reference:.2f}"
 
 
+def ratios(rows, others, *path):
+    """Of two peers, round by round."""
+    return [mine / theirs for mine, theirs in zip(values(rows, *path), values(others, *path)) if theirs]
+
+
+def described(found):
+    """The median with minimum and maximum."""
+    return f"{statistics.median(found):.2f} ({min(found):.2f}–{max(found):.2f})" if found else "-"
+
+
+def print_asked(rows):
+    """(what, asked, measured, whether it was reached)"""
+    if rows:
+        table("What was asked", ["", "asked", "measured", ""],
+              [[what, asked, measured, "yes" if reached else "NO"] for what, asked, measured, reached in rows])
+
+
 def table(title, header, rows):
     print(f"\n{title}")
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
@@ -77,11 +94,13 @@ def print_load(workload, of_peer, base):
                      number(rps), spread(runs, "rps", scale=1e-3) + "k",
                      ratio(rps, median(reference, "rps")),
                      number(median(runs, "cpu_share"), 2), number(median(runs, "system_share"), 2),
-                     number(median(runs, "latency_us", "p50")), number(median(runs, "latency_us", "p99")),
+                     number(median(runs, "latency_us", "p50")),
+                     ratio(median(runs, "latency_us", "p50"), median(reference, "latency_us", "p50")),
+                     number(median(runs, "latency_us", "p99")), number(median(runs, "rode"), 2),
                      number(disturbed(runs), 2), failures(runs)])
     table(f"{workload}: closed loop, median of n rounds (ratios to {base})",
           ["peer", "n", "CPU us/req", "min–max", "ratio", "req/s", "min–max", "ratio", "CPU", "sys",
-           "p50 us", "p99 us", "foreign", "failed"], rows)
+           "p50 us", "ratio", "p99 us", "rode", "foreign", "failed"], rows)
     warn_if_disturbed(of_peer)
 
 
@@ -98,12 +117,12 @@ def print_rate(workload, of_peer, base):
         for quantile in quantiles:
             added = difference(runs, direct, quantile)
             row += [number(added), ratio(added, difference(reference, direct, quantile))]
-        row += [number(disturbed(runs), 2), failures(runs)]
+        row += [number(median(runs, "rode"), 2), number(disturbed(runs), 2), failures(runs)]
         rows.append(row)
     table(f"{workload}: fixed rate, latency from when each request was due, us; + is what the proxy adds "
           f"to direct (ratios to {base})",
           ["peer", "n", "CPU us/req", "min–max", "ratio", "req/s", *quantiles,
-           "+p50", "ratio", "+p99", "ratio", "+p99.9", "ratio", "foreign", "failed"], rows)
+           "+p50", "ratio", "+p99", "ratio", "+p99.9", "ratio", "rode", "foreign", "failed"], rows)
     warn_if_disturbed(of_peer)
 
 
@@ -159,7 +178,7 @@ def print_syscalls(workload, of_peer, base):
 
 def print_instructions(workload, of_peer, base):
     reference = median(of_peer.get(base, []), "instructions")
-    table(f"user instructions per request, {workload}, callgrind (ratios to {base})",
-          ["peer", "instructions", "ratio"],
-          [[peer, number(median(runs, "instructions")), ratio(median(runs, "instructions"), reference)]
-           for peer, runs in of_peer.items()])
+    table(f"user instructions and allocations per request, {workload}, callgrind (ratios to {base})",
+          ["peer", "instructions", "ratio", "allocations", "rode"],
+          [[peer, number(median(runs, "instructions")), ratio(median(runs, "instructions"), reference),
+            number(median(runs, "allocations"), 2), number(median(runs, "rode"), 2)] for peer, runs in of_peer.items()])

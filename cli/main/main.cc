@@ -48,6 +48,10 @@ int main(int argc, char** argv) {
     run->add_option("-c,--config", config_path, "Configuration file (TOML)")->required();
     run->callback([&] { code = cli::run_sidecar(config_path); });
 
+    auto* control = app.add_subcommand("control", "Run one node of the control plane's quorum");
+    control->add_option("-c,--config", config_path, "Configuration file of the node (TOML)")->required();
+    control->callback([&] { code = cli::run_control(config_path); });
+
     auto* validate = app.add_subcommand("validate", "Check a configuration; prints OK or every error");
     validate->add_option("-c,--config", config_path, "Configuration file (TOML)")->required();
     validate->callback([&] { code = cli::validate(config_path); });

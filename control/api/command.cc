@@ -20,10 +20,12 @@ struct Writer {
         out.mutable_lease_grant()->set_ttl(in.ttl_seconds);
     }
     void operator()(const store::LeaseRevokeRequest& in) const {
-        if (in.expired)
+        if (in.expired) {
             out.mutable_lease_expire()->set_id(in.id.value);
-        else
+            out.mutable_lease_expire()->set_granted(in.granted);
+        } else {
             out.mutable_lease_revoke()->set_id(in.id.value);
+        }
     }
     void operator()(const store::SessionOpenRequest&) const { out.mutable_session_open(); }
     void operator()(const store::SessionCloseRequest& in) const {
@@ -72,7 +74,8 @@ Result<store::Command> decode_command(std::string_view bytes) {
             out.request = store::LeaseRevokeRequest{{in.lease_revoke().id()}, false};
             break;
         case v3::Command::kLeaseExpire:
-            out.request = store::LeaseRevokeRequest{{in.lease_expire().id()}, true};
+            out.request =
+                store::LeaseRevokeRequest{{in.lease_expire().id()}, true, in.lease_expire().granted()};
             break;
         case v3::Command::kSessionOpen:
             out.request = store::SessionOpenRequest{};

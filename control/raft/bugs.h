@@ -1,5 +1,5 @@
-// Deliberate errors, to prove that the simulator finds them. OUTRIDER_RAFT_BUG is defined only by the test-only variants
-// that tests/sim/bite.py builds; in every other build bug() is constant and false.
+// Deliberate errors, to prove that the simulator finds them. OUTRIDER_BUGS is defined only where tests/sim builds the cores
+// with all of them inside (sim_bite), each behind a switch; in every other build bug() is constant and false.
 #pragma once
 
 namespace outrider::raft {
@@ -25,12 +25,15 @@ enum class Bug : int {
     kReadBeforeTermCommit = 17,  // ReadIndex before the leader has committed in its term
 };
 
-#ifndef OUTRIDER_RAFT_BUG
-#define OUTRIDER_RAFT_BUG 0
-#endif
-
-constexpr bool bug(Bug which) {
-    return OUTRIDER_RAFT_BUG == static_cast<int>(which);
+#if defined(OUTRIDER_BUGS)
+extern int active_bug;  // the number of one; 0: none
+inline bool bug(Bug which) {
+    return active_bug == static_cast<int>(which);
 }
+#else
+constexpr bool bug(Bug) {
+    return false;
+}
+#endif
 
 }  // namespace outrider::raft

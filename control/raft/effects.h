@@ -45,10 +45,11 @@ struct ChangeMembership {
         kAddLearner,  // a node that is not a member
         kPromote,     // a learner that has caught up
         kRemove,      // a voter or learner, also the leader itself
+        kUpdate,      // of a member's address; who votes stays as it is
     };
     Kind kind = Kind::kAddLearner;
     NodeId node{};
-    std::string address{};  // kAddLearner
+    std::string address{};  // kAddLearner, kUpdate
 };
 
 struct TransferLeadership {

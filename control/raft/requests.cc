@@ -48,6 +48,7 @@ Refusal Core::refusal(const ChangeMembership& change) const {
         return Refusal::kNone;
     }
     if (member == nullptr) return Refusal::kNotMember;
+    if (change.kind == Kind::kUpdate) return Refusal::kNone;
     if (change.kind == Kind::kRemove) {
         return member->voter && configuration().voters() == 1 ? Refusal::kLastVoter : Refusal::kNone;
     }
@@ -73,6 +74,8 @@ void Core::on(ChangeMembership& change) {
         next.members.insert(at, {change.node, false, std::move(change.address)});
     } else if (change.kind == Kind::kPromote) {
         at->voter = true;
+    } else if (change.kind == Kind::kUpdate) {
+        at->address = std::move(change.address);
     } else {
         next.members.erase(at);
     }

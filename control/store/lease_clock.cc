@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "control/store/bugs.h"
+
 namespace outrider::store {
 namespace {
 
@@ -22,6 +24,7 @@ void LeaseClock::set_deadline(LeaseId id, Entry& entry, Instant deadline) {
 void LeaseClock::lead(Instant now, const LeaseTable& leases, Duration election_timeout) {
     step_down();
     for (const auto& [id, lease] : leases.all()) {
+        if (bug(Bug::kLeaderKeepsDeadlines) && leases_.contains(id)) continue;
         granted(now, id, lease.ttl_seconds);
         Entry& entry = leases_[id];
         set_deadline(id, entry, entry.deadline + election_timeout);
@@ -29,6 +32,7 @@ void LeaseClock::lead(Instant now, const LeaseTable& leases, Duration election_t
 }
 
 void LeaseClock::step_down() {
+    if (bug(Bug::kLeaderKeepsDeadlines)) return;
     leases_.clear();
     by_deadline_.clear();
 }
@@ -50,7 +54,9 @@ void LeaseClock::revoked(LeaseId id) {
 std::optional<std::int64_t> LeaseClock::keep_alive(Instant now, LeaseId id) {
     const auto it = leases_.find(id);
     // Past its deadline it has expired, also when expired() has not been asked yet.
-    if (it == leases_.end() || it->second.expired || it->second.deadline <= now) return std::nullopt;
+    if (it == leases_.end()) return std::nullopt;
+    const bool expired = it->second.expired || it->second.deadline <= now;
+    if (expired && !bug(Bug::kExpiredIsRenewed)) return std::nullopt;
     set_deadline(id, it->second, now + duration_of(it->second.ttl_seconds));
     return it->second.ttl_seconds;
 }

@@ -26,6 +26,7 @@ class LeaseTable {
     };
     struct Lease {
         std::int64_t ttl_seconds = 0;
+        std::uint64_t granted = 0;  // the index in the log of the grant: ids come again, this does not
         std::set<const Record*, ByKey> keys;
     };
 
@@ -44,7 +45,9 @@ class LeaseTable {
         return names;
     }
 
-    void grant(LeaseId id, std::int64_t ttl_seconds) { leases_.try_emplace(id, Lease{ttl_seconds, {}}); }
+    void grant(LeaseId id, std::int64_t ttl_seconds, std::uint64_t granted) {
+        leases_.try_emplace(id, Lease{ttl_seconds, granted, {}});
+    }
     // Its keys have been deleted.
     void remove(LeaseId id) { leases_.erase(id); }
     // `now` has taken the place of `before` (nullptr: none) as its key's newest record.

@@ -1,5 +1,6 @@
 #include "control/store/sessions.h"
 
+#include "control/store/bugs.h"
 #include "control/store/varint.h"
 
 namespace outrider::store {
@@ -200,7 +201,8 @@ SessionTable::Verdict SessionTable::judge(SessionId id, std::uint64_t sequence) 
     const auto it = sessions_.find(id);
     if (it == sessions_.end()) return Verdict::kUnknown;
     if (sequence > it->second.sequence) return Verdict::kApply;
-    if (sequence == it->second.sequence && sequence != 0) return Verdict::kRepeat;
+    if (sequence == it->second.sequence && sequence != 0)
+        return bug(Bug::kRetryTakesEffect) ? Verdict::kApply : Verdict::kRepeat;
     return Verdict::kStale;
 }
 

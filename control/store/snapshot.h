@@ -11,7 +11,7 @@
 //
 // Kinds, in this order
 //   'H' once: "OUTRIDER-KV", format version, applied index, revision, compacted, store time (ms), number of records
-//   'L' leases by id: id, TTL in seconds
+//   'L' leases by id: id, TTL in seconds, index of the grant
 //   'S' sessions by id: id, last sequence, used (ms), revision, answer (text)
 //   'K' records by key, a key's from old to new: key (empty: the same as the record before), mod revision, number in its
 //       revision, kind (0 value, 1 deletion), and for a value: create revision, version, lease, value

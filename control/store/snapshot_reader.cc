@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include "base/check.h"
+#include "control/store/bugs.h"
 #include "control/store/snapshot.h"
 #include "control/store/varint.h"
 
@@ -107,12 +108,13 @@ Result<void> SnapshotReader::read_leases(std::string_view items) {
     while (in.ok() && !in.at_end()) {
         const LeaseId id{in.signed_number()};
         const std::int64_t ttl = in.signed_number();
+        const std::uint64_t granted = in.number();
         const auto& all = store_->leases_.all();
-        if (id.value == 0 || ttl < kLeaseTtlSecondsMin || ttl > kLeaseTtlSecondsMax ||
-            (!all.empty() && all.rbegin()->first >= id)) {
+        if (id.value == 0 || ttl < kLeaseTtlSecondsMin || ttl > kLeaseTtlSecondsMax || granted == 0 ||
+            granted > store_->applied_index_ || (!all.empty() && all.rbegin()->first >= id)) {
             return wrong("a lease is malformed");
         }
-        store_->leases_.grant(id, ttl);
+        store_->leases_.grant(id, ttl, granted);
     }
     if (!in.ok()) return wrong("a lease is cut short");
     return {};
@@ -198,11 +200,11 @@ Result<void> SnapshotReader::read_end(std::string_view items) {
     if (!in.ok() || !in.at_end() || frames != ordinal_ || store_->records_ != records_expected_)
         return wrong("its end does not match what came before it");
     auto& history = store_->history_;
-    std::sort(history.begin(), history.end(), earlier);
-    for (std::size_t i = 1; i < history.size(); ++i) {
+    if (!bug(Bug::kRestoredHistoryByKey)) std::sort(history.begin(), history.end(), earlier);
+    for (std::size_t i = 1; i < history.size() && !bug(Bug::kRestoredHistoryByKey); ++i) {
         if (!earlier(history[i - 1], history[i])) return wrong("two records have one place in the history");
     }
-    for (auto at = store_->index_.begin(); at.valid(); at.next())
+    for (auto at = store_->index_.begin(); at.valid() && !bug(Bug::kSnapshotLosesLeaseKeys); at.next())
         store_->leases_.replaced(nullptr, at.record());
     return {};
 }

@@ -3,6 +3,7 @@
 
 #include <xxhash.h>
 
+#include "control/store/bugs.h"
 #include "control/store/snapshot.h"
 #include "control/store/varint.h"
 
@@ -56,6 +57,7 @@ void SnapshotWriter::write_tables() {
     for (const auto& [id, lease] : store_->leases_.all()) {
         out.signed_number(id.value);
         out.signed_number(lease.ttl_seconds);
+        out.number(lease.granted);
         if (payload_.size() < kFrameBytes) continue;
         end();
         begin('L');
@@ -64,6 +66,7 @@ void SnapshotWriter::write_tables() {
 
     begin('S');
     for (const auto& [id, session] : store_->sessions_.all()) {
+        if (bug(Bug::kSnapshotWithoutSessions)) break;
         out.number(id.value);
         out.number(session.sequence);
         out.signed_number(session.used_millis);

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/random.h"
+#include "control/store/bugs.h"
 #include "control/store/transaction.h"
 
 namespace outrider::store {
@@ -111,16 +112,22 @@ Response Store::execute(std::uint64_t index, const LeaseGrantRequest& request) {
         id.value = static_cast<std::int64_t>(mix64(draw + 0x9e3779b97f4a7c15ULL) >> 1);
     if (leases_.contains(id)) return refuse(Status::kLeaseExists);
     const std::int64_t ttl = std::max(request.ttl_seconds, kLeaseTtlSecondsMin);
-    leases_.grant(id, ttl);
+    leases_.grant(id, ttl, index);
     Response response = refuse(Status::kOk);
     response.body = LeaseGrantResponse{id, ttl};
     return response;
 }
 
+LeaseRevokeRequest Store::expiry(LeaseId id) const {
+    const LeaseTable::Lease* lease = leases_.find(id);
+    return {id, true, lease == nullptr ? 0 : lease->granted};
+}
+
 Response Store::execute(const LeaseRevokeRequest& request) {
-    if (!leases_.contains(request.id)) {
-        return refuse(request.expired ? Status::kOk : Status::kLeaseNotFound);
-    }
+    const LeaseTable::Lease* lease = leases_.find(request.id);
+    if (lease == nullptr) return refuse(request.expired ? Status::kOk : Status::kLeaseNotFound);
+    const bool another = request.granted != 0 && request.granted != lease->granted;
+    if (another && !bug(Bug::kExpiryTakesNextGrant)) return refuse(Status::kOk);
     Transaction transaction(*this);
     for (const std::string& key : leases_.keys(request.id))
         transaction.erase_key(key);

@@ -79,6 +79,8 @@ class Store {
     std::uint64_t applied_index() const { return applied_index_; }
     std::int64_t unix_millis() const { return unix_millis_; }
     const LeaseTable& leases() const { return leases_; }
+    // What the leader proposes when its clock has handed the lease out (LeaseClock::expired).
+    LeaseRevokeRequest expiry(LeaseId id) const;
     const SessionTable& sessions() const { return sessions_; }
     // Keys with history, deleted ones included.
     std::size_t key_count() const { return index_.size(); }

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "base/check.h"
+#include "control/store/bugs.h"
 #include "control/store/snapshot.h"
 #include "control/store/store.h"
 
@@ -54,12 +55,17 @@ void Store::compact(Revision revision) {
         }
         if (record->tombstone()) tombstones.insert(record);
     }
-    for (std::size_t i = 0; i < history_.size() && history_[i]->mod() == revision; ++i) {
+    const Revision last = bug(Bug::kCompactionDropsVisible) ? revision + 1 : revision;
+    for (std::size_t i = 0; i < history_.size() && history_[i]->mod() <= last; ++i) {
         Record* below = history_[i]->prev();
         if (below == nullptr || below->mod() == revision) continue;
         tombstones.erase(below);
         history_[i]->cut(nullptr);
         drop(below);
+    }
+    if (bug(Bug::kCompactionTakesBoundary)) {
+        while (!history_.empty() && history_.front()->mod() == revision)
+            history_.pop_front();
     }
     // Sorted by nothing: the order of dropping shows nowhere.
     for (Record* record : tombstones)

@@ -175,7 +175,11 @@ struct LeaseGrantResponse {
 // Deletes the lease and every key attached to it, in one revision.
 struct LeaseRevokeRequest {
     LeaseId id;
-    bool expired = false;  // by the leader's clock, not by a client: an id that is gone is no error
+    // By the leader's clock, not by a client: an id that is gone is no error. Store::expiry() makes these.
+    bool expired = false;
+    // expired: the grant that has come to its end. A client that names its leases itself may have revoked that one and been
+    // granted the id anew before this command is applied; then it changes nothing. 0: whichever is there.
+    std::uint64_t granted = 0;
 };
 
 // Answers with the session's id (Response::session).

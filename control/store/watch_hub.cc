@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "control/store/bugs.h"
 
 namespace outrider::store {
 
@@ -62,7 +63,8 @@ void WatchHub::notice(const Record& record, const std::vector<WatchId>& ids) {
     for (const WatchId id : ids) {
         Watcher& watcher = watchers_.at(id.value);
         // One that is behind finds the change when it gets there.
-        if (!watcher.synced || record.mod() < watcher.next || !wants(watcher, record)) continue;
+        if (!watcher.synced || !wants(watcher, record)) continue;
+        if (record.mod() < watcher.next && !bug(Bug::kFutureWatchStartsNow)) continue;
         watcher.synced = false;
         watcher.next = record.mod();
         watcher.next_sub = record.fields().sub;
@@ -79,6 +81,17 @@ void WatchHub::applied(std::span<const Record* const> events) {
             const bool unbounded = range.second.size() == 1 && range.second[0] == '\0';
             if (unbounded || key_ < range.second) notice(*record, ids);
         }
+    }
+}
+
+void WatchHub::restored(Revision before, const Store& store) {
+    if (bug(Bug::kRestoreUnnoticed)) return;
+    for (auto& [id, watcher] : watchers_) {
+        // The place of one that is synced is kept only when it began in the future.
+        const Revision next = bug(Bug::kWatchRepeatsRevision) ? before : before + 1;
+        if (watcher.synced) watcher.next = std::max(watcher.next, next);
+        watcher.synced = watcher.next > store.revision();
+        if (!watcher.synced) wake({id}, watcher);
     }
 }
 
@@ -100,7 +113,7 @@ WatchBatch WatchHub::poll(const Store& store, WatchId id) {
     const auto it = watchers_.find(id.value);
     if (it == watchers_.end()) return batch;
     Watcher& watcher = it->second;
-    if (!watcher.synced && watcher.next < store.compacted()) {
+    if (!watcher.synced && watcher.next < store.compacted() && !bug(Bug::kWatchJumpsCompaction)) {
         batch.kind = WatchBatch::Kind::kCancelled;
         batch.compacted = store.compacted();
         remove(id);
@@ -108,7 +121,7 @@ WatchBatch WatchHub::poll(const Store& store, WatchId id) {
     }
     if (!watcher.synced) batch = read_history(store, id, watcher);
     if (batch.kind == WatchBatch::Kind::kEvents) watcher.quiet = false;
-    if (watcher.progress && watcher.synced) {
+    if (watcher.progress && (watcher.synced || bug(Bug::kProgressWhileBehind))) {
         if (batch.kind == WatchBatch::Kind::kNothing) {
             batch.kind = WatchBatch::Kind::kProgress;
             watcher.progress = false;
@@ -125,7 +138,7 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     const auto& history = store.history();
     std::size_t i = store.history_position(watcher.next);
     while (i < history.size() && history[i]->mod() == watcher.next &&
-           history[i]->fields().sub < watcher.next_sub)
+           history[i]->fields().sub < watcher.next_sub && !bug(Bug::kWatchForgetsFragment))
         ++i;
 
     std::size_t bytes = 0;
@@ -173,7 +186,7 @@ void WatchHub::progress_round() {
 
 void WatchHub::request_progress(WatchId id) {
     const auto it = watchers_.find(id.value);
-    if (it == watchers_.end() || !it->second.synced) return;
+    if (it == watchers_.end() || !(it->second.synced || bug(Bug::kProgressWhileBehind))) return;
     it->second.progress = true;
     wake(id, it->second);
 }

@@ -86,6 +86,9 @@ class WatchHub {
 
     // After every apply(), with its events.
     void applied(std::span<const Record* const> events);
+    // A snapshot has taken the place of a store that was at `before`: what lies between them never went through applied(),
+    // and everybody reads it in the new one's history. Whom its compaction has overtaken is cancelled as ever.
+    void restored(Revision before, const Store& store);
     // Takes the one that has waited longest off the list of those that are ready. The shell polls it, or, when its client
     // cannot take more now, calls wake() later.
     std::optional<WatchId> next_ready();

@@ -96,7 +96,7 @@ class OpenMetricsChecker {
 TEST(Histogram, PutsEveryBoundIntoItsOwnBucketAndOneMoreIntoTheNext) {
     EXPECT_EQ(Histogram::bucket_of(0), 0u);
     for (std::size_t i = 0; i < Histogram::kBounds.size(); ++i) {
-        const std::uint64_t bound = Histogram::kBounds[i].nanoseconds;
+        const std::uint64_t bound = Histogram::kBounds[i].limit;
         EXPECT_EQ(Histogram::bucket_of(bound - 1), i);
         EXPECT_EQ(Histogram::bucket_of(bound), i);
         EXPECT_EQ(Histogram::bucket_of(bound + 1), i + 1);
@@ -107,7 +107,7 @@ TEST(Histogram, PutsEveryBoundIntoItsOwnBucketAndOneMoreIntoTheNext) {
 TEST(Histogram, FindsTheBucketThatASearchFinds) {
     for (std::uint64_t ns = 1; ns < 100'000'000'000; ns += ns / 50 + 1) {
         std::size_t i = 0;
-        while (i < Histogram::kBounds.size() && ns > Histogram::kBounds[i].nanoseconds)
+        while (i < Histogram::kBounds.size() && ns > Histogram::kBounds[i].limit)
             ++i;
         ASSERT_EQ(Histogram::bucket_of(ns), i) << ns;
     }
@@ -118,6 +118,22 @@ TEST(Histogram, CountsNegativeDurationsAsZero) {
     h.observe(-5ms);
     EXPECT_EQ(h.bucket(0), 1u);
     EXPECT_EQ(h.sum_nanoseconds(), 0u);
+}
+
+TEST(SizeHistogram, PutsEverySizeIntoTheFirstBucketThatHoldsIt) {
+    SizeHistogram sizes;
+    for (std::uint64_t size = 0; size <= 1001; ++size) {
+        std::size_t i = 0;
+        while (i < SizeHistogram::kBounds.size() && size > SizeHistogram::kBounds[i].limit)
+            ++i;
+        ASSERT_EQ(SizeHistogram::bucket_of(size), i) << size;
+        sizes.observe(size);
+    }
+    EXPECT_EQ(sizes.bucket(0), 2u);   // 0 and 1
+    EXPECT_EQ(sizes.bucket(2), 3u);   // 3, 4, 5
+    EXPECT_EQ(sizes.bucket(10), 1u);  // 1001
+    EXPECT_EQ(sizes.count(), 1002u);
+    EXPECT_EQ(sizes.sum(), 501'501u);
 }
 
 TEST(StatusCounters, CountsEveryCodeAndGathersTheRestUnderZero) {
@@ -176,6 +192,22 @@ TEST(Registry, WritesHistogramsWithCumulativeBucketsInSeconds) {
     EXPECT_THAT(text, HasSubstr("outrider_wait_seconds_bucket{route=\"a\",le=\"+Inf\"} 3\n"
                                 "outrider_wait_seconds_sum{route=\"a\"} 120.00305\n"
                                 "outrider_wait_seconds_count{route=\"a\"} 3\n"));
+}
+
+TEST(Registry, WritesHistogramsOfSizesAsWholeNumbers) {
+    Registry registry(2);
+    auto& sizes = registry.size_histogram("batch_size", "Size.", {"route"});
+    sizes.at({"a"}, 0).observe(1);
+    sizes.at({"a"}, 1).observe(40);
+    sizes.at({"a"}, 1).observe(5000);
+    const std::string text = registry.render(kText);
+    EXPECT_THAT(text, HasSubstr("# TYPE outrider_batch_size histogram\n"
+                                "outrider_batch_size_bucket{route=\"a\",le=\"1.0\"} 1\n"));
+    EXPECT_THAT(text, HasSubstr("outrider_batch_size_bucket{route=\"a\",le=\"20.0\"} 1\n"
+                                "outrider_batch_size_bucket{route=\"a\",le=\"50.0\"} 2\n"));
+    EXPECT_THAT(text, HasSubstr("outrider_batch_size_bucket{route=\"a\",le=\"+Inf\"} 3\n"
+                                "outrider_batch_size_sum{route=\"a\"} 5041\n"
+                                "outrider_batch_size_count{route=\"a\"} 3\n"));
 }
 
 TEST(Registry, WritesOpenMetricsThatAStrictReaderAccepts) {

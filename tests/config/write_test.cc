@@ -29,7 +29,7 @@ RetrySettings unusual_retry() {
 Settings unusual_settings() {
     Settings s;
     s.node = {"n.1", "ledger", "fe80::1", "eu-1"};
-    s.runtime = {3, 77};
+    s.runtime = {3, 77, 50us};
     s.admin = {{"::1", 1}, HostPort{"0.0.0.0", 2}};
     s.log = {"off", "/var/log/a \"b\".log", AccessFormat::kJson};
     s.drain = {1500ms, 0s};

@@ -134,8 +134,9 @@ TEST(Commands, ComeBackFromTheirBytes) {
     EXPECT_EQ(std::get<store::CompactRequest>(round_trip(command).request).revision.value, 8);
     command.request = store::LeaseGrantRequest{{1}, 60};
     EXPECT_EQ(std::get<store::LeaseGrantRequest>(round_trip(command).request).ttl_seconds, 60);
-    command.request = store::LeaseRevokeRequest{{1}, true};
+    command.request = store::LeaseRevokeRequest{{1}, true, 9};
     EXPECT_TRUE(std::get<store::LeaseRevokeRequest>(round_trip(command).request).expired);
+    EXPECT_EQ(std::get<store::LeaseRevokeRequest>(round_trip(command).request).granted, 9U);
     command.request = store::LeaseRevokeRequest{{1}, false};
     EXPECT_FALSE(std::get<store::LeaseRevokeRequest>(round_trip(command).request).expired);
     command.request = store::SessionOpenRequest{};

@@ -51,8 +51,8 @@ TEST(LeaseClock, AnExpiryThatWasLostIsProposedAgain) {
 
 TEST(LeaseClock, ANewLeaderGivesEveryLeaseItsTtlAndAnElection) {
     LeaseTable leases;
-    leases.grant({1}, 10);
-    leases.grant({2}, 20);
+    leases.grant({1}, 10, 1);
+    leases.grant({2}, 20, 1);
     LeaseClock clock;
     clock.granted(t0, {9}, 1);  // of an earlier time as leader
     clock.lead(t0, leases, 1s);

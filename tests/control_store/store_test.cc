@@ -292,6 +292,25 @@ TEST(Store, ALeaseTakesItsKeysAlongInOneRevision) {
     EXPECT_EQ(status_of(apply(LeaseRevokeRequest{{7}, true})), Status::kOk) << "expired twice is no error";
 }
 
+// The leader proposes an expiry before it has applied what stands in front of it in the log. Found by sim_store.
+TEST(Store, AnExpiryDoesNotTakeTheNextGrantOfItsId) {
+    Driver apply;
+    apply(LeaseGrantRequest{{7}, 2});
+    const LeaseRevokeRequest expiry = apply.store->expiry({7});
+    EXPECT_TRUE(expiry.expired);
+    apply(LeaseRevokeRequest{{7}});
+    apply(LeaseGrantRequest{{7}, 2});
+    apply(put("a", "", 7));
+    const auto restored = restore(snapshot(*apply.store));
+    EXPECT_EQ(restored->leases().find({7})->granted, apply.store->leases().find({7})->granted);
+
+    EXPECT_EQ(status_of(apply(expiry)), Status::kOk);
+    EXPECT_EQ(apply.store->leases().keys({7}), (std::vector<std::string>{"a"}));
+    apply(apply.store->expiry({7}));
+    EXPECT_FALSE(apply.store->leases().contains({7}));
+    EXPECT_EQ(apply.store->expiry({7}).granted, 0U) << "it is gone";
+}
+
 TEST(Store, ALeaseWithoutAnIdGetsOneThatEveryMemberAgreesOn) {
     Driver one;
     Driver other;

@@ -1,5 +1,6 @@
 #include "control/store/watch_hub.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/control_store/commands.h"
@@ -7,6 +8,7 @@
 namespace outrider::store::test {
 namespace {
 
+using ::testing::AnyOf;
 using Kind = WatchBatch::Kind;
 
 struct Watching : Driver {
@@ -72,6 +74,41 @@ TEST(WatchHub, WaitsForAFutureRevision) {
     for (int i = 0; i < 4; ++i)
         w.write(put("a", "x"));
     EXPECT_EQ(w.drain(), "4:a 5:a |");
+}
+
+// A follower that lacked too much gets the leader's snapshot: what lies between never went through applied().
+TEST(WatchHub, ARestoredStoreIsReadFromWhereEachWatcherWas) {
+    Watching w;
+    w.write(put("a", "1"));   // 2
+    w.watch(on("a"));         // synced at 2
+    w.watch(on("a", {}, 5));  // in the future
+    w.watch(on("a", {}, 9));
+    Driver other;
+    for (int i = 0; i < 5; ++i)
+        other(put("a", std::to_string(i)));  // 2 to 6
+    const Revision before = w.store->revision();
+    w.store = std::move(other.store);
+    w.hub.restored(before, *w.store);
+    // In no order among watchers.
+    EXPECT_THAT(w.drain(), AnyOf("3:a 4:a 5:a 6:a |5:a 6:a |", "5:a 6:a |3:a 4:a 5:a 6:a |"));
+    w.index = 10;
+    for (int i = 0; i < 3; ++i)
+        w.write(put("a", "x"));  // 7 to 9
+    EXPECT_EQ(w.drain(), "7:a 8:a 9:a |7:a 8:a 9:a |9:a |");
+}
+
+TEST(WatchHub, ARestoredStoreCancelsWhomItsCompactionHasOvertaken) {
+    Watching w;
+    w.write(put("a", "1"));  // 2
+    w.watch(on("a"));
+    Driver other;
+    for (int i = 0; i < 5; ++i)
+        other(put("a", std::to_string(i)));
+    other(CompactRequest{{5}});
+    const Revision before = w.store->revision();
+    w.store = std::move(other.store);
+    w.hub.restored(before, *w.store);
+    EXPECT_EQ(w.drain(), "cancelled:5|");
 }
 
 TEST(WatchHub, RangesKeepToTheirBounds) {

@@ -87,8 +87,11 @@ TEST(RedisFailures, AStoreThatIsDownSaysSoAtOnceAndComesBack) {
     ASSERT_TRUE(worker.run.until([&] { return !worker.client->ready(); }));
     EXPECT_NE(worker.asked(down, "k").as<policy::StoreFailed>(), nullptr);
     EXPECT_EQ(worker.errors.value(), 1u);
+    EXPECT_EQ(worker.shared->connected, 0u);
     server.start();
     ASSERT_TRUE(worker.run.until([&] { return worker.client->ready(); }));
+    EXPECT_EQ(worker.shared->connected, 1u);
+    EXPECT_EQ(worker.shared->clients, 1u);
     EXPECT_NE(worker.asked(after, "k").as<policy::Forward>(), nullptr);  // it kept nothing: no persistence
     EXPECT_EQ(log.count("cannot be reached"), 1u) << log.text();
     EXPECT_EQ(log.count("answers again"), 1u) << log.text();
@@ -97,7 +100,7 @@ TEST(RedisFailures, AStoreThatIsDownSaysSoAtOnceAndComesBack) {
 TEST(RedisFailures, AClaimWhoseAnswerCameTooLateIsReleased) {
     RedisServer server;
     config::StoreSettings settings = settings_for(server);
-    settings.operation_timeout = 120ms;
+    settings.operation_timeout = 400ms;
     Worker worker(settings);
     TestCall call, duplicate;
     server.pause();
@@ -112,7 +115,7 @@ TEST(RedisFailures, AClaimWhoseAnswerCameTooLateIsReleased) {
 TEST(RedisFailures, AClaimWhoseConnectionBrokeIsReleased) {
     RedisServer server;
     config::StoreSettings settings = settings_for(server);
-    settings.operation_timeout = 50ms;
+    settings.operation_timeout = 500ms;
     Worker worker(settings);
     TestCall call, duplicate;
     server.pause();
@@ -126,7 +129,7 @@ TEST(RedisFailures, AClaimWhoseConnectionBrokeIsReleased) {
 TEST(RedisFailures, AReportThatCouldNotBeMadeIsMadeLater) {
     RedisServer server;
     config::StoreSettings settings = settings_for(server);
-    settings.operation_timeout = 50ms;
+    settings.operation_timeout = 500ms;
     Worker worker(settings);
     TestCall first, duplicate;
     worker.asked(first, "k");

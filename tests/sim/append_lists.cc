@@ -83,11 +83,11 @@ class Machine : public raft::StateMachine {
 
 }  // namespace
 
-std::unique_ptr<raft::StateMachine> AppendLists::machine() const {
+std::unique_ptr<raft::StateMachine> AppendLists::machine() {
     return std::make_unique<Machine>();
 }
 
-Workload::Operation AppendLists::begin(std::uint64_t client, Random& random) {
+AppendLists::Operation AppendLists::begin(std::uint64_t client, Random& random) {
     const std::uint64_t key = random.below(kKeys);
     const bool write = random.below(100) >= read_percent_;
     running_[client] = {write, key, keys_[key].ended};

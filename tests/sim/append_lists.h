@@ -11,21 +11,33 @@
 #pragma once
 
 #include <array>
+#include <memory>
+#include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "tests/sim/workload.h"
+#include "base/random.h"
+#include "tests/raft/state_machine.h"
 
 namespace outrider::sim {
 
-class AppendLists : public Workload {
+class AppendLists {
   public:
+    struct Operation {
+        bool write = false;   // a command; else a query
+        std::string request;  // for StateMachine::apply (as command.data) or query
+    };
     explicit AppendLists(std::uint64_t read_percent) : read_percent_(read_percent) {}
 
-    std::unique_ptr<raft::StateMachine> machine() const override;
-    Operation begin(std::uint64_t client, Random& random) override;
-    void end(std::uint64_t client, const std::string& result) override;
-    const std::optional<std::string>& violation() const override { return violation_; }
+    static std::unique_ptr<raft::StateMachine> machine();
+
+    // The history, in the order of true time. A client has one operation at a time; a write may be proposed several times
+    // with the same client and sequence.
+    Operation begin(std::uint64_t client, Random& random);
+    void end(std::uint64_t client, const std::string& result);
+    // The first thing that no sequential execution explains, as a sentence.
+    const std::optional<std::string>& violation() const { return violation_; }
 
     static constexpr std::uint64_t kKeys = 3;
 

@@ -2,21 +2,17 @@
 #include <algorithm>
 #include <array>
 
-#include "tests/sim/simulation.h"
+#include "tests/sim/cluster.h"
 
 namespace outrider::sim {
 using namespace std::chrono_literals;
-namespace {
 
-constexpr std::uint64_t kNobody = 1000;  // a client with sequence 0: the state machine has seen that already
-
-}  // namespace
-
-void Simulation::harm() {
+void Cluster::harm() {
     push(now_ + between(1ms, 2 * profile_.harm_every), Kind::kHarm, 0, 0);
-    const std::array<std::uint64_t, 10> weights{
-        profile_.partition, profile_.one_way,  profile_.heal,       profile_.crash, profile_.crash_all,
-        profile_.pause,     profile_.transfer, profile_.membership, profile_.burst, profile_.compact};
+    const std::array<std::uint64_t, 11> weights{profile_.partition, profile_.one_way,    profile_.heal,
+                                                profile_.crash,     profile_.crash_all,  profile_.pause,
+                                                profile_.transfer,  profile_.membership, profile_.burst,
+                                                profile_.stall,     profile_.compact};
     std::uint64_t total = 0;
     for (const std::uint64_t weight : weights) {
         total += weight;
@@ -52,6 +48,8 @@ void Simulation::harm() {
             return change_membership();
         case 8:
             return burst();
+        case 9:
+            return stall();
         default:
             for (const std::uint32_t id : running()) {
                 if (nodes_[id].paused_until > now_ || random_.below(2) == 0) continue;
@@ -61,7 +59,7 @@ void Simulation::harm() {
     }
 }
 
-std::vector<std::uint32_t> Simulation::running() const {
+std::vector<std::uint32_t> Cluster::running() const {
     std::vector<std::uint32_t> out;
     for (std::uint32_t id = 1; id < nodes_.size(); ++id) {
         if (nodes_[id].shell != nullptr) out.push_back(id);
@@ -69,8 +67,13 @@ std::vector<std::uint32_t> Simulation::running() const {
     return out;
 }
 
+std::uint32_t Cluster::some_node() {
+    const auto running_now = running();
+    return running_now.empty() ? 1 : running_now[random_.below(running_now.size())];
+}
+
 // Any that believes so.
-std::optional<std::uint32_t> Simulation::some_leader() {
+std::optional<std::uint32_t> Cluster::some_leader() {
     std::vector<std::uint32_t> leaders;
     for (const std::uint32_t id : running()) {
         if (nodes_[id].shell->core().role() == raft::Role::kLeader) leaders.push_back(id);
@@ -80,13 +83,13 @@ std::optional<std::uint32_t> Simulation::some_leader() {
 }
 
 // A leader half of the time: there harm does most.
-std::uint32_t Simulation::victim() {
+std::uint32_t Cluster::victim() {
     const auto leader = some_leader();
     return leader && random_.below(2) == 0 ? *leader : some_node();
 }
 
 // Two groups, or the victim alone.
-void Simulation::partition() {
+void Cluster::partition() {
     std::array<bool, 64> side{};
     if (random_.below(2) == 0) {
         side[victim()] = true;
@@ -106,7 +109,7 @@ void Simulation::partition() {
 }
 
 // The victim hears nobody, or nobody hears it, or one of its links goes.
-void Simulation::one_way() {
+void Cluster::one_way() {
     const std::uint32_t id = victim();
     const std::uint64_t kind = random_.below(3);
     const std::uint32_t only = some_node();
@@ -118,13 +121,20 @@ void Simulation::one_way() {
     if (trace_) note(id, kind == 0 ? "hears nobody" : kind == 1 ? "is heard by nobody" : "loses a link");
 }
 
-void Simulation::pause() {
+void Cluster::pause() {
     const std::uint32_t id = victim();
-    nodes_[id].paused_until = now_ + between(1ms, 3 * profile_.options.election_timeout);
+    nodes_[id].paused_until = now_ + between(1ms, profile_.pause_max);
     if (trace_) note(id, "pauses");
 }
 
-void Simulation::transfer() {
+// A disk that takes its time, as one does whose queue others have filled.
+void Cluster::stall() {
+    const std::uint32_t id = victim();
+    nodes_[id].stalled_until = now_ + between(100ms, 5s);
+    if (trace_) note(id, "its disk stalls");
+}
+
+void Cluster::transfer() {
     const auto leader = some_leader();
     if (!leader || nodes_[*leader].paused_until > now_) return;
     const auto& members = nodes_[*leader].shell->core().log().configuration()->members;
@@ -134,16 +144,15 @@ void Simulation::transfer() {
 }
 
 // Commands that nobody waits for and that change nothing: they make a log long, also where no majority follows.
-void Simulation::burst() {
+void Cluster::burst() {
     const auto leader = some_leader();
     if (!leader || nodes_[*leader].paused_until > now_) return;
     raft::Propose propose;
-    const auto data = std::make_shared<const std::string>();
-    propose.commands.resize(1 + random_.below(40), {kNobody, 0, data});
+    propose.commands.resize(1 + random_.below(40), application_.idle_command());
     step(*leader, std::move(propose));
 }
 
-void Simulation::change_membership() {
+void Cluster::change_membership() {
     using Change = raft::ChangeMembership::Kind;
     const auto leader = some_leader();
     if (!leader || nodes_[*leader].paused_until > now_) return;
@@ -163,9 +172,7 @@ void Simulation::change_membership() {
     } else {
         change = {Change::kRemove, members->members[random_.below(members->members.size())].id, ""};
     }
-    step(*leader, std::move(change));
-    const auto& outcome = nodes_[*leader].shell->outcome;
-    if (outcome && outcome->refusal == raft::Refusal::kNone) ++summary_.changes;
+    if (step(*leader, std::move(change)).refusal == raft::Refusal::kNone) ++summary_.changes;
 }
 
 }  // namespace outrider::sim

@@ -33,12 +33,29 @@ struct Profile {
     std::uint64_t read_percent = 50;
     std::size_t chunk_bytes = 64;
 
+    // Of the key space only.
+    std::uint64_t watchers = 0;
+    std::uint64_t holders = 0;  // of leases
+    bool holders_at_home =
+        false;  // each asks one node only, as a process asks its sidecar, and waits longer for it
+    std::uint64_t value_bytes = 0;
+    std::uint64_t compact_per_mille = 0;  // of the writes
+    double answer_loss = 0;  // probability that an answer, or a watch's batch, is lost with its connection
+    Duration watch_break{};  // at most so long a watch is not disconnected
+    double watch_slow = 0;   // probability that a watcher takes no more for a while
+    Duration progress_every{};
+    std::size_t batch_bytes = 0, scan_max = 0;  // of the watch hub
+    bool wall_jumps = false;                    // wall clocks jump by hours, so that sessions are forgotten
+
     // Harm: every so often one of these, by weight.
     Duration harm_every{};
+    Duration pause_max{};
     std::uint64_t partition = 0, one_way = 0, heal = 0, crash = 0, crash_all = 0, pause = 0, transfer = 0,
-                  membership = 0, compact = 0, burst = 0;
+                  membership = 0, compact = 0, burst = 0, stall = 0;
 
     static Profile drawn(Random& random);
+    // The same for a key space.
+    static Profile drawn_key_space(Random& random);
     // Three nodes with the timeouts of production and nothing that goes wrong: for the speed of the simulation.
     static Profile calm();
 };

@@ -6,10 +6,10 @@
 //             prefix that may end in the middle of a write
 //   clocks    each node's runs at its own rate
 //   nodes     crash, restart, pause (everything for them waits), join, leave
-//   clients   one operation at a time each, at any node; they repeat what is not answered
+//   clients   are the Application's, as is what is replicated
 //
-// After every step of a node the invariants are checked, after every operation the history. When the harm is over, every
-// operation that was begun must end.
+// After every step of a node the invariants of consensus are checked, and those of the application. When the harm is over,
+// everything that was begun must end.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@
 #include "base/random.h"
 #include "tests/raft/invariants.h"
 #include "tests/raft/shell.h"
+#include "tests/sim/application.h"
 #include "tests/sim/profile.h"
-#include "tests/sim/workload.h"
 
 namespace outrider::sim {
 
@@ -34,20 +34,53 @@ struct Summary {
     std::uint64_t digest = 0;  // of every event: equal runs have equal digests
 };
 
-class Simulation : public raft::Shell::World {
+class Cluster : public raft::Shell::World {
   public:
-    Simulation(std::uint64_t seed, Profile profile, Workload& workload, bool trace);
-    ~Simulation() override;
+    Cluster(std::uint64_t seed, Profile profile, Application& application, bool trace);
+    ~Cluster() override;
     Summary run();
 
+    // ---- for the Application ----
+
+    Instant now() const { return now_; }
+    Random& random() { return random_; }
+    const Profile& profile() const { return profile_; }
+    bool harming() const { return harming_; }
+    bool tracing() const { return trace_; }
+    std::uint32_t nodes_max() const { return static_cast<std::uint32_t>(nodes_.size() - 1); }
+    Duration between(Duration low, Duration high);
+
+    bool up(std::uint32_t node) const { return nodes_[node].shell != nullptr; }
+    bool paused(std::uint32_t node) const { return nodes_[node].paused_until > now_; }
+    bool answers(std::uint32_t node) const { return up(node) && !paused(node); }
+    Instant paused_until(std::uint32_t node) const { return nodes_[node].paused_until; }
+    // Rises with every crash: what was under way for the node is void.
+    std::uint32_t epoch(std::uint32_t node) const { return nodes_[node].epoch; }
+    // Any that is up; the first when none is.
+    std::uint32_t some_node();
+    raft::StateMachine& machine(std::uint32_t node) { return nodes_[node].shell->machine(); }
+    const raft::Core& core(std::uint32_t node) const { return nodes_[node].shell->core(); }
+    // One that is up. What became of a proposal.
+    raft::Outcome step(std::uint32_t node, raft::Event event);
+
+    // On the node's own clock, and back.
+    Instant local(std::uint32_t node) const { return local(nodes_[node], now_); }
+    Instant global(std::uint32_t node, Instant at) const { return global(nodes_[node], at); }
+
+    void wake_at(Instant at, Application::Timer timer);
+    // A message between nodes: it meets the fate of all others, and arrives as the timer or not at all.
+    void carry(std::uint32_t from, std::uint32_t to, Application::Timer timer);
+
+    void note(std::uint32_t node, const std::string& what);
+
   private:
-    enum class Kind : std::uint8_t { kDeliver, kTick, kSynced, kClient, kClientTimeout, kHarm, kRestart };
+    enum class Kind : std::uint8_t { kDeliver, kTick, kSynced, kApplication, kHarm, kRestart };
     struct Event {
         Instant at;
         std::uint64_t order = 0;  // among those of one instant
-        std::uint64_t what = 0;   // a message's slot, a write, an attempt
-        std::uint32_t who = 0;    // a node's index or a client
-        std::uint32_t epoch = 0;  // of the node
+        std::uint64_t what = 0;   // a message's slot, a write, or the application's
+        std::uint32_t who = 0;    // a node's index, or the application's
+        std::uint32_t epoch = 0;  // of the node, or the kind of the application's timer
         Kind kind = Kind::kHarm;
     };
     struct Node {
@@ -58,22 +91,15 @@ class Simulation : public raft::Shell::World {
         double rate = 1;
         Duration offset{};
         Instant paused_until{};
+        Instant stalled_until{};       // its disk: no sync ends before
         std::optional<Instant> armed;  // for a Tick
         bool syncing = false;
-    };
-    struct Client {
-        bool busy = false;
-        Workload::Operation operation;
-        std::uint64_t sequence = 0;
-        std::uint64_t attempt = 0;  // unique among all clients; also the context of a read
-        std::uint32_t node = 0;     // asked in this attempt
     };
 
     // simulation.cc
     void push(Instant at, Kind kind, std::uint32_t who, std::uint64_t what, std::uint32_t epoch = 0);
     bool next(Event& event);
     void handle(const Event& event);
-    Duration between(Duration low, Duration high);
     Instant local(const Node& node, Instant at) const;
     Instant global(const Node& node, Instant at) const;
     std::uint32_t index(const raft::Shell& shell) const {
@@ -82,12 +108,12 @@ class Simulation : public raft::Shell::World {
     void start(std::uint32_t node);
     void crash(std::uint32_t node);
     void settle(std::uint32_t node);
-    void step(std::uint32_t node, raft::Event event);
     void deliver(const Event& event);
     void synced(const Event& event);
     void heal_all();
     void check();
-    void note(std::uint32_t node, const std::string& what);
+    // When a message that leaves now arrives; nothing when it does not.
+    std::optional<Instant> arrival(std::uint64_t from, std::uint32_t to);
 
     // Shell::World
     void send(raft::Message message) override;
@@ -96,18 +122,12 @@ class Simulation : public raft::Shell::World {
     void read(raft::Shell& shell, std::uint64_t context) override;
     void read_refused(raft::Shell& shell, std::uint64_t context) override;
 
-    // clients.cc
-    void client(std::uint32_t client);
-    void ask(std::uint32_t client);
-    void ask_again(std::uint32_t client, std::optional<std::uint32_t> hint);
-    void finish(std::uint32_t client, const std::string& result);
-    std::uint32_t some_node();
-
     // harm.cc
     void harm();
     void partition();
     void one_way();
     void pause();
+    void stall();
     void transfer();
     void burst();
     void change_membership();
@@ -116,7 +136,7 @@ class Simulation : public raft::Shell::World {
     std::uint32_t victim();
 
     const Profile profile_;
-    Workload& workload_;
+    Application& application_;
     const bool trace_;
     Random random_;
     Instant now_{};
@@ -124,12 +144,9 @@ class Simulation : public raft::Shell::World {
     std::uint64_t order_ = 0;
     std::vector<raft::Message> messages_;  // under way, by slot
     std::vector<std::uint64_t> free_slots_;
-    std::vector<Node> nodes_;  // by id; 0 is none
-    std::vector<Client> clients_;
+    std::vector<Node> nodes_;                 // by id; 0 is none
     std::vector<std::vector<bool>> blocked_;  // from, to
-    std::uint64_t attempts_ = 0;
     bool harming_ = true;
-    std::uint64_t busy_clients_ = 0;
     raft::Invariants invariants_;
     Summary summary_;
 };

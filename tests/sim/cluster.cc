@@ -1,4 +1,4 @@
-#include "tests/sim/simulation.h"
+#include "tests/sim/cluster.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -23,14 +23,13 @@ constexpr auto kLater = [](const auto& a, const auto& b) { return later(a.at, a.
 
 }  // namespace
 
-Simulation::Simulation(std::uint64_t seed, Profile profile, Workload& workload, bool trace)
+Cluster::Cluster(std::uint64_t seed, Profile profile, Application& application, bool trace)
     : profile_(std::move(profile)),
-      workload_(workload),
+      application_(application),
       trace_(trace),
       random_(mix64(seed + 1)),
       now_(kStart),
       nodes_(kNodesMax + 1),
-      clients_(profile_.clients),
       blocked_(kNodesMax + 1, std::vector<bool>(kNodesMax + 1)),
       invariants_([this](raft::NodeId id) -> const raft::Disk* {
           return id.value < nodes_.size() ? nodes_[id.value].disk.get() : nullptr;
@@ -54,19 +53,17 @@ Simulation::Simulation(std::uint64_t seed, Profile profile, Workload& workload, 
             nodes_[id].rate = 1 + profile_.clock_rate_error * (id == slow ? -1 : 1);
         }
     }
+    application_.begin(*this);
     for (std::uint32_t id = 1; id <= profile_.founders; ++id) {
         nodes_[id].disk = std::make_unique<raft::Disk>(shared);
         start(id);
     }
-    for (std::uint32_t id = 0; id < clients_.size(); ++id) {
-        push(now_ + between(0s, profile_.think_max), Kind::kClient, id, 0);
-    }
     push(now_ + profile_.harm_every, Kind::kHarm, 0, 0);
 }
 
-Simulation::~Simulation() = default;
+Cluster::~Cluster() = default;
 
-Summary Simulation::run() {
+Summary Cluster::run() {
     const Instant healed = now_ + profile_.duration;
     Event event;
     while (!summary_.violation && next(event)) {
@@ -78,32 +75,33 @@ Summary Simulation::run() {
             mix64(summary_.digest * 31 + static_cast<std::uint64_t>(now_.time_since_epoch().count()) + what);
         handle(event);
         check();
-        if (!harming_ && busy_clients_ == 0) break;
+        if (!harming_ && application_.idle()) break;
         if (now_ > healed + kPatience && !summary_.violation) {
-            summary_.violation = "no progress: an operation has not ended " + std::to_string(kPatience / 1s) +
-                                 " s after everything healed";
+            summary_.violation = "no progress: " + std::to_string(kPatience / 1s) +
+                                 " s after everything healed " + application_.waiting_for();
         }
     }
     summary_.ended = now_;
     summary_.leaders = invariants_.leaders();
     summary_.commits = invariants_.committed().value;
+    summary_.operations = application_.operations();
     return summary_;
 }
 
-void Simulation::check() {
+void Cluster::check() {
     if (invariants_.violation()) {
         summary_.violation = *invariants_.violation();
-    } else if (workload_.violation()) {
-        summary_.violation = *workload_.violation();
+    } else if (application_.violation()) {
+        summary_.violation = *application_.violation();
     }
 }
 
-void Simulation::push(Instant at, Kind kind, std::uint32_t who, std::uint64_t what, std::uint32_t epoch) {
+void Cluster::push(Instant at, Kind kind, std::uint32_t who, std::uint64_t what, std::uint32_t epoch) {
     events_.push_back({at, ++order_, what, who, epoch, kind});
     std::push_heap(events_.begin(), events_.end(), kLater);
 }
 
-bool Simulation::next(Event& event) {
+bool Cluster::next(Event& event) {
     if (events_.empty()) return false;
     std::pop_heap(events_.begin(), events_.end(), kLater);
     event = events_.back();
@@ -111,7 +109,7 @@ bool Simulation::next(Event& event) {
     return true;
 }
 
-void Simulation::handle(const Event& event) {
+void Cluster::handle(const Event& event) {
     switch (event.kind) {
         case Kind::kDeliver:
             deliver(event);
@@ -120,7 +118,8 @@ void Simulation::handle(const Event& event) {
             Node& node = nodes_[event.who];
             if (node.shell == nullptr || node.epoch != event.epoch) return;
             if (node.paused_until > now_) {
-                push(node.paused_until, event.kind, event.who, event.what, event.epoch);
+                // Behind some of the messages that have come in the meantime, perhaps.
+                push(node.paused_until + between(0ms, 2ms), event.kind, event.who, event.what, event.epoch);
                 return;
             }
             if (node.armed && *node.armed <= now_) node.armed.reset();
@@ -135,13 +134,8 @@ void Simulation::handle(const Event& event) {
         case Kind::kSynced:
             synced(event);
             return;
-        case Kind::kClient:
-            client(event.who);
-            return;
-        case Kind::kClientTimeout:
-            if (clients_[event.who].busy && clients_[event.who].attempt == event.what) {
-                ask_again(event.who, std::nullopt);
-            }
+        case Kind::kApplication:
+            application_.timer({static_cast<std::uint16_t>(event.epoch), event.who, event.what});
             return;
         case Kind::kHarm:
             if (harming_) harm();
@@ -152,18 +146,18 @@ void Simulation::handle(const Event& event) {
     }
 }
 
-Duration Simulation::between(Duration low, Duration high) {
+Duration Cluster::between(Duration low, Duration high) {
     return low + Duration(static_cast<std::int64_t>(
                      random_.below(static_cast<std::uint64_t>((high - low).count()) + 1)));
 }
 
-Instant Simulation::local(const Node& node, Instant at) const {
+Instant Cluster::local(const Node& node, Instant at) const {
     const auto elapsed = static_cast<double>(at.time_since_epoch().count());
     return Instant(node.offset + Duration(static_cast<std::int64_t>(elapsed * node.rate)));
 }
 
 // The first instant at which the node's clock shows `at` or more.
-Instant Simulation::global(const Node& node, Instant at) const {
+Instant Cluster::global(const Node& node, Instant at) const {
     const auto elapsed = static_cast<double>((at.time_since_epoch() - node.offset).count());
     Instant guess(Duration(static_cast<std::int64_t>(elapsed / node.rate)));
     while (local(node, guess) < at) {
@@ -172,47 +166,51 @@ Instant Simulation::global(const Node& node, Instant at) const {
     return guess;
 }
 
-void Simulation::start(std::uint32_t id) {
+void Cluster::start(std::uint32_t id) {
     Node& node = nodes_[id];
     node.syncing = false;
     node.armed.reset();
     node.paused_until = {};
     node.shell =
         std::make_unique<raft::Shell>(*this, raft::NodeId{id}, profile_.options, random_.next(), *node.disk,
-                                      workload_.machine(), profile_.chunk_bytes, local(node, now_));
+                                      application_.machine(id), profile_.chunk_bytes, local(node, now_));
     ++node.starts;
     invariants_.started(node.shell->core());
     if (trace_) note(id, "starts in term " + std::to_string(node.shell->core().term().value));
     settle(id);
 }
 
-void Simulation::crash(std::uint32_t id) {
+void Cluster::crash(std::uint32_t id) {
     Node& node = nodes_[id];
     if (node.shell == nullptr) return;
     if (trace_) note(id, "crashes");
     ++summary_.crashes;
     node.shell.reset();
+    application_.crashed(id);
     node.disk->crash(random_);
     ++node.epoch;
     const Duration t = profile_.options.election_timeout;
     push(now_ + between(1ms, random_.below(3) == 0 ? 5 * t : t / 2), Kind::kRestart, id, 0);
 }
 
-void Simulation::step(std::uint32_t id, raft::Event event) {
+raft::Outcome Cluster::step(std::uint32_t id, raft::Event event) {
     Node& node = nodes_[id];
     node.shell->step(local(node, now_), std::move(event));
+    const raft::Outcome outcome = node.shell->outcome.value_or(raft::Outcome{});
     settle(id);
+    return outcome;
 }
 
 // Begins a sync when something is to be synced, and sees to the next Tick.
-void Simulation::settle(std::uint32_t id) {
+void Cluster::settle(std::uint32_t id) {
     Node& node = nodes_[id];
     if (node.shell == nullptr) return;
     if (node.disk->pending() && !node.syncing) {
         node.syncing = true;
-        push(now_ + between(profile_.sync_min, profile_.sync_max), Kind::kSynced, id,
-             node.disk->last_written().value, node.epoch);
+        push(std::max(now_, node.stalled_until) + between(profile_.sync_min, profile_.sync_max),
+             Kind::kSynced, id, node.disk->last_written().value, node.epoch);
     }
+    application_.settled(id);
     const auto deadline = node.shell->core().next_deadline();
     if (!deadline) return;
     const Instant at = std::max(now_, global(node, *deadline));
@@ -221,7 +219,7 @@ void Simulation::settle(std::uint32_t id) {
     push(at, Kind::kTick, id, 0, node.epoch);
 }
 
-void Simulation::deliver(const Event& event) {
+void Cluster::deliver(const Event& event) {
     Node& node = nodes_[event.who];
     if (node.shell != nullptr && node.paused_until > now_) {
         push(node.paused_until, event.kind, event.who, event.what);
@@ -234,7 +232,7 @@ void Simulation::deliver(const Event& event) {
     step(event.who, std::move(message));
 }
 
-void Simulation::synced(const Event& event) {
+void Cluster::synced(const Event& event) {
     Node& node = nodes_[event.who];
     if (node.shell == nullptr || node.epoch != event.epoch) return;
     if (node.paused_until > now_) {
@@ -251,34 +249,49 @@ void Simulation::synced(const Event& event) {
     settle(event.who);
 }
 
-void Simulation::heal_all() {
+void Cluster::heal_all() {
     harming_ = false;
     for (auto& from : blocked_) {
         std::fill(from.begin(), from.end(), false);
     }
     for (std::uint32_t id = 1; id < nodes_.size(); ++id) {
-        nodes_[id].paused_until = {};
+        nodes_[id].paused_until = nodes_[id].stalled_until = {};
         if (nodes_[id].disk != nullptr && nodes_[id].shell == nullptr) start(id);
     }
+    application_.healed();
 }
 
-void Simulation::note(std::uint32_t node, const std::string& what) {
+void Cluster::wake_at(Instant at, Application::Timer timer) {
+    push(std::max(at, now_), Kind::kApplication, timer.who, timer.what, timer.kind);
+}
+
+void Cluster::carry(std::uint32_t from, std::uint32_t to, Application::Timer timer) {
+    if (const auto at = arrival(from, to)) wake_at(*at, timer);
+}
+
+std::optional<Instant> Cluster::arrival(std::uint64_t from, std::uint32_t to) {
+    if (to >= nodes_.size() || nodes_[to].disk == nullptr || blocked_[from][to]) return std::nullopt;
+    if (harming_ && profile_.loss > 0 && random_.unit() < profile_.loss) return std::nullopt;
+    Duration delay = between(profile_.delay_min, profile_.delay_max);
+    if (harming_ && profile_.late > 0 && random_.unit() < profile_.late) {
+        delay += between(0ms, 2 * profile_.options.election_timeout);
+    }
+    return now_ + delay;
+}
+
+void Cluster::note(std::uint32_t node, const std::string& what) {
     std::printf("%12.6f  %u  %s\n", seconds_of(now_.time_since_epoch() - kStart), node, what.c_str());
 }
 
-void Simulation::send(raft::Message message) {
+void Cluster::send(raft::Message message) {
     invariants_.sent(message);
     ++summary_.messages;
     const auto from = message.from.value;
     const auto to = static_cast<std::uint32_t>(message.to.value);
-    if (to >= nodes_.size() || nodes_[to].disk == nullptr || blocked_[from][to]) return;
-    if (harming_ && profile_.loss > 0 && random_.unit() < profile_.loss) return;
     const bool twice = harming_ && profile_.duplicate > 0 && random_.unit() < profile_.duplicate;
     for (int copy = 0; copy < (twice ? 2 : 1); ++copy) {
-        Duration delay = between(profile_.delay_min, profile_.delay_max);
-        if (harming_ && profile_.late > 0 && random_.unit() < profile_.late) {
-            delay += between(0ms, 2 * profile_.options.election_timeout);
-        }
+        const auto at = arrival(from, to);
+        if (!at) continue;
         std::uint64_t slot = messages_.size();
         if (free_slots_.empty()) {
             messages_.emplace_back();
@@ -287,11 +300,23 @@ void Simulation::send(raft::Message message) {
             free_slots_.pop_back();
         }
         messages_[slot] = message;
-        push(now_ + delay, Kind::kDeliver, to, slot);
+        push(*at, Kind::kDeliver, to, slot);
     }
 }
 
-void Simulation::stepped(raft::Shell& shell, const raft::Effects& effects) {
+void Cluster::applied(raft::Shell& shell, const raft::Entry& entry, std::string result) {
+    application_.applied(index(shell), entry, result);
+}
+
+void Cluster::read(raft::Shell& shell, std::uint64_t context) {
+    application_.read(index(shell), context);
+}
+
+void Cluster::read_refused(raft::Shell& shell, std::uint64_t context) {
+    application_.read_refused(index(shell), context);
+}
+
+void Cluster::stepped(raft::Shell& shell, const raft::Effects& effects) {
     ++summary_.steps;
     invariants_.stepped(shell.core(), effects);
     if (effects.install) ++summary_.installs;

@@ -1,0 +1,294 @@
+// The shell itself: steps, effects, peers.
+#include "control/node/node.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/uv/acceptor.h"
+#include "control/node/identity.h"
+
+namespace outrider::node {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr unsigned kRoundsATurn = 16;  // of what one turn's end brings about by itself
+
+raft::Options options_of(const config::ControlSettings& settings) {
+    raft::Options options;
+    options.election_timeout = settings.election_timeout;
+    options.heartbeat = settings.heartbeat;
+    return options;
+}
+
+store::Limits limits_of(const config::ControlSettings& settings) {
+    store::Limits limits;
+    limits.store_bytes_max = settings.max_store.value;
+    return limits;
+}
+
+store::WatchHub::Options watch_options(const config::ControlSettings& settings) {
+    store::WatchHub::Options options;
+    options.watchers_max = settings.max_watchers;
+    return options;
+}
+
+}  // namespace
+
+Node::Node(uv::Loop& loop, const config::ControlSettings& settings, std::unique_ptr<Storage> storage,
+           const NodeMetrics& metrics, Fatal fatal)
+    : loop_(loop),
+      settings_(settings),
+      metrics_(metrics),
+      fatal_(std::move(fatal)),
+      limits_(limits_of(settings)),
+      identity_(*storage->found().state.identity),
+      client_id_(uv::random_seed() | 1),
+      store_(std::move(storage->found().store)),
+      hub_(watch_options(settings)),
+      next_context_(uv::random_seed()),
+      raft_alarm_([this](Instant) { step(raft::Tick{}); }),
+      lease_alarm_([this](Instant) { expire_leases(); }),
+      housekeeping_([this](Instant) { on_housekeeping(); }),
+      progress_alarm_([this](Instant) {
+          hub_.progress_round();
+          loop_.schedule(progress_alarm_, kProgressInterval);
+          schedule_turn();
+      }),
+      hand_over_alarm_([this](Instant) {
+          if (handed_over_) std::exchange(handed_over_, nullptr)();
+      }),
+      storage_(std::move(storage)) {
+    LogReplay::State& state = storage_->found().state;
+    const raft::ConfigurationRef known = [&] {
+        for (auto it = state.entries.rbegin(); it != state.entries.rend(); ++it) {
+            if (it->configuration != nullptr) return raft::ConfigurationRef(it->configuration);
+        }
+        return raft::ConfigurationRef(state.snapshot.configuration);
+    }();
+    member_ = state.snapshot.configuration->find(identity_.node) != nullptr;
+    // Alone there is nobody to wait for: the first tick finds the election due.
+    const bool alone = known->voters() == 1 && known->voter(identity_.node);
+    const Instant begin = alone ? loop_.now() - 4 * settings_.election_timeout : loop_.now();
+    core_ =
+        std::make_unique<raft::Core>(raft::Start{identity_.node, uv::random_seed(), options_of(settings_),
+                                                 state.hard_state, state.snapshot, std::move(state.entries)},
+                                     begin);
+}
+
+Node::~Node() = default;
+
+Result<void> Node::start(const std::string& api_address) {
+    // What a peer may be silent for: long enough for a slow disk, short enough to notice that a partition has healed.
+    const Duration patience = std::max<Duration>(3 * settings_.election_timeout, 1s);
+    peers_ = std::make_unique<Peers>(
+        loop_, Peers::Self{identity_.cluster_id, identity_.node, identity_.name, api_address}, patience,
+        uv::random_seed(), static_cast<PeersHandler&>(*this));
+    if (auto listening = peers_->listen(settings_.peer_listen); !listening) return listening;
+    storage_->start(*this, [this](std::function<void()> task) { loop_.post(std::move(task)); });
+    peers_->follow(members());
+    loop_.schedule(housekeeping_, settings_.heartbeat);
+    loop_.schedule(progress_alarm_, kProgressInterval);
+    arm();
+    return {};
+}
+
+void Node::close(std::function<void()> done) {
+    closed_ = true;
+    for (Timer* timer : {static_cast<Timer*>(&raft_alarm_), static_cast<Timer*>(&lease_alarm_),
+                         static_cast<Timer*>(&housekeeping_), static_cast<Timer*>(&progress_alarm_),
+                         static_cast<Timer*>(&hand_over_alarm_)})
+        loop_.cancel(*timer);
+    for (const std::uint64_t sequence : requests_.all())
+        refuse(sequence, api::kStopped);
+    storage_->cancel_save();
+    peers_->close(std::move(done));
+}
+
+void Node::fail(const std::string& reason) {
+    if (std::exchange(failed_, true)) return;
+    fatal_(reason);
+}
+
+// ---- steps ----------------------------------------------------------------------------------------------------------
+
+void Node::step(raft::Event event) {
+    if (failed_ || closed_) return;
+    carry_out(core_->step(loop_.now(), std::move(event)));
+    schedule_turn();
+}
+
+void Node::carry_out(raft::Effects effects) {
+    if (effects.hard_state) hard_state_write_ = *effects.write;
+    storage_->write(effects);
+    for (raft::Message& message : effects.send) {
+        if (hard_state_write_ <= durable_) {
+            post(std::move(message));
+        } else {
+            held_.push_back({std::move(message), hard_state_write_});
+        }
+    }
+    if (effects.role) on_role(*effects.role);
+    if (effects.configuration) peers_->follow(**effects.configuration);
+    if (!effects.apply.empty()) apply(effects.apply);
+    for (const std::uint64_t context : effects.reads_refused)
+        on_read_refused(context);
+    for (const raft::Read& read : effects.reads)
+        on_readable(read.context, read.index);
+    if (effects.outcome && changing_)
+        on_change_outcome(*std::exchange(changing_, std::nullopt), *effects.outcome);
+}
+
+void Node::post(raft::Message message) {
+    if (!peers_->connected(message.to)) return;
+    if (auto* chunk = std::get_if<raft::SnapshotChunk>(&message.body)) {
+        if (!storage_->read_chunk(*chunk)) return;
+    }
+    outgoing_.Clear();
+    to_proto(message, *outgoing_.mutable_raft());
+    peers_->send(message.to, outgoing_);
+}
+
+void Node::on_role(const raft::RoleChange& change) {
+    if (metrics_.leader_changes != nullptr) metrics_.leader_changes->add();
+    const std::string leader = change.leader == identity_.node  ? identity_.name
+                               : change.leader == raft::kNoNode ? "nobody"
+                                                                : peers_->status(change.leader).name;
+    log_info("term {}: this node is {}, the leader is {}", change.term.value, raft::to_string(change.role),
+             leader);
+    if (change.role != raft::Role::kLeader) {
+        lease_leading_ = false;
+        lease_clock_.step_down();
+        loop_.cancel(lease_alarm_);
+        if (handed_over_) std::exchange(handed_over_, nullptr)();
+    }
+    // Reads that another leader was asked for may never be answered.
+    std::vector<ReadGroup> groups;
+    for (auto& [context, group] : read_groups_)
+        groups.push_back(std::move(group));
+    read_groups_.clear();
+    for (ReadGroup& group : groups)
+        requeue(std::move(group));
+    if (change.leader != raft::kNoNode) unpark();
+}
+
+void Node::on_durable(raft::WriteId last) {
+    if (failed_ || closed_) return;
+    durable_ = last;
+    while (!held_.empty() && held_.front().after <= durable_) {
+        post(std::move(held_.front().message));
+        held_.pop_front();
+    }
+    step(raft::Persisted{last});
+}
+
+void Node::arm() {
+    if (closed_) return;
+    if (const auto deadline = core_->next_deadline()) {
+        loop_.schedule(raft_alarm_, std::max(*deadline - loop_.now(), Duration(0)));
+    } else {
+        loop_.cancel(raft_alarm_);
+    }
+    if (const auto deadline = lease_clock_.next_deadline()) {
+        loop_.schedule(lease_alarm_, std::max(*deadline - loop_.now(), Duration(0)));
+    } else {
+        loop_.cancel(lease_alarm_);
+    }
+}
+
+void Node::schedule_turn() {
+    if (in_turn_end_) {
+        again_ = true;
+    } else {
+        loop_.add_turn_end(*this);
+    }
+}
+
+// Everything that came in during the turn leaves together: one proposal, one round of reads, one write to each peer.
+void Node::on_turn_end() {
+    in_turn_end_ = true;
+    for (unsigned round = 0; round < kRoundsATurn; ++round) {
+        again_ = false;
+        if (!closed_ && !failed_) {
+            dispatch_all();
+            begin_proposals();
+            begin_reads();
+            pump_watches();
+        }
+        peers_->flush();
+        if (!again_) break;
+    }
+    in_turn_end_ = false;
+    arm();
+    if (again_) loop_.post([this] { schedule_turn(); });
+}
+
+// ---- peers ----------------------------------------------------------------------------------------------------------
+
+void Node::on_frame(raft::NodeId from, proto::Frame& frame) {
+    if (failed_ || closed_) return;
+    switch (frame.body_case()) {
+        case proto::Frame::kRaft: {
+            auto message = from_proto(*frame.mutable_raft(), from, identity_.node);
+            if (!message) {
+                log_warning("a message from {} is passed over: {}", peers_->status(from).name,
+                            message.error());
+                return;
+            }
+            step(std::move(*message));
+            break;
+        }
+        case proto::Frame::kForward:
+            on_forward(from, *frame.mutable_forward());
+            break;
+        case proto::Frame::kForwardRefused:
+            on_forward_refused(frame.forward_refused());
+            break;
+        case proto::Frame::kLeaseAsk:
+            on_lease_ask(from, frame.lease_ask());
+            break;
+        case proto::Frame::kLeaseTell:
+            on_lease_tell(frame.lease_tell());
+            break;
+        case proto::Frame::kMemberAsk:
+            on_member_ask(from, frame.member_ask());
+            break;
+        case proto::Frame::kMemberTell:
+            on_member_tell(frame.member_tell());
+            break;
+        default:
+            break;  // of a newer program
+    }
+}
+
+void Node::on_peer_connected(raft::NodeId) {
+    unpark();
+}
+
+void Node::on_peer_lost(raft::NodeId peer) {
+    if (closed_ || peer != core_->leader()) return;
+    // What it was asked may be lost; reads can be asked for again.
+    std::vector<ReadGroup> groups;
+    for (auto& [context, group] : read_groups_)
+        groups.push_back(std::move(group));
+    read_groups_.clear();
+    for (ReadGroup& group : groups)
+        requeue(std::move(group));
+}
+
+std::string Node::refuse_peer(raft::NodeId peer) {
+    if (!leads() || members().find(peer) != nullptr) return {};
+    return "the leader knows no such member: it was removed, or never added (outrider ctl member list)";
+}
+
+void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {
+    tell.set_cluster_id(identity_.cluster_id);
+    tell.set_cluster(identity_.cluster);
+    to_proto(members(), *tell.mutable_members());
+    for (const raft::Member& member : members().members) {
+        if (parse_member_address(member.address).peer == ask.address()) tell.set_node_id(member.id.value);
+    }
+}
+
+}  // namespace outrider::node

@@ -1,0 +1,126 @@
+// Changes of members, and handing the leadership over.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "control/node/identity.h"
+#include "control/node/node.h"
+
+namespace outrider::node {
+
+void Node::change_members(Request& request, raft::ChangeMembership change) {
+    RequestTable::Entry entry;
+    entry.request = &request;
+    entry.kind = Kind::kMembers;
+    entry.change = std::move(change);
+    add(std::move(entry));
+}
+
+void Node::begin_change(std::uint64_t sequence, RequestTable::Entry& entry) {
+    if (leads()) {
+        changing_ = sequence;
+        step(entry.change);
+        return;
+    }
+    outgoing_.Clear();
+    proto::MemberAsk& ask = *outgoing_.mutable_member_ask();
+    ask.set_sequence(sequence);
+    ask.set_kind(static_cast<std::uint32_t>(entry.change.kind));
+    ask.set_node(entry.change.node.value);
+    ask.set_address(entry.change.address);
+    peers_->send(core_->leader(), outgoing_);
+}
+
+void Node::on_change_outcome(std::uint64_t sequence, const raft::Outcome& outcome) {
+    RequestTable::Entry* entry = requests_.find(sequence);
+    if (entry == nullptr) return;
+    if (outcome.refusal == raft::Refusal::kNone) {
+        entry->index = outcome.first_index;
+        entry->term = outcome.term;
+        answer_members();
+    } else if (outcome.refusal == raft::Refusal::kNotLeader ||
+               outcome.refusal == raft::Refusal::kTransferring ||
+               outcome.refusal == raft::Refusal::kNotReady) {
+        entry->sent = false;
+        parked_.push_back(sequence);
+    } else {
+        requests_.take(sequence)->request->on_members(outcome.refusal);
+    }
+}
+
+void Node::on_member_ask(raft::NodeId from, const proto::MemberAsk& ask) {
+    raft::Outcome outcome{.refusal = raft::Refusal::kNotLeader};
+    if (leads()) {
+        raft::ChangeMembership change;
+        change.kind = static_cast<raft::ChangeMembership::Kind>(ask.kind());
+        change.node = {ask.node()};
+        change.address = ask.address();
+        raft::Effects effects = core_->step(loop_.now(), std::move(change));
+        outcome = *effects.outcome;
+        carry_out(std::move(effects));
+    }
+    outgoing_.Clear();
+    proto::MemberTell& tell = *outgoing_.mutable_member_tell();
+    tell.set_sequence(ask.sequence());
+    tell.set_refusal(static_cast<std::uint32_t>(outcome.refusal));
+    tell.set_index(outcome.first_index.value);
+    tell.set_term(outcome.term.value);
+    peers_->send(from, outgoing_);
+    schedule_turn();
+}
+
+void Node::on_member_tell(const proto::MemberTell& tell) {
+    const RequestTable::Entry* entry = requests_.find(tell.sequence());
+    if (entry == nullptr || entry->kind != Kind::kMembers) return;
+    raft::Outcome outcome;
+    outcome.refusal = static_cast<raft::Refusal>(tell.refusal());
+    outcome.first_index = {tell.index()};
+    outcome.term = {tell.term()};
+    on_change_outcome(tell.sequence(), outcome);
+}
+
+// Those whose change has been applied here. A change that another leader's entry has replaced is refused by the no-op that
+// leader began with (refuse_sent_before).
+void Node::answer_members() {
+    for (const std::uint64_t sequence : requests_.of_kind(Kind::kMembers)) {
+        const RequestTable::Entry* entry = requests_.find(sequence);
+        if (entry == nullptr || entry->index == raft::LogIndex{}) continue;
+        if (entry->index.value > store_->applied_index()) continue;
+        requests_.take(sequence)->request->on_members(raft::Refusal::kNone);
+    }
+}
+
+// Learners that were added as voters to be, and have caught up.
+void Node::promote_ready() {
+    if (!leads() || changing_) return;
+    for (const raft::Member& member : members().members) {
+        if (member.voter || !parse_member_address(member.address).promote) continue;
+        const auto& peers = core_->peers();
+        const auto progress = std::find_if(
+            peers.begin(), peers.end(), [&](const raft::Progress& peer) { return peer.id() == member.id; });
+        const bool caught_up =
+            progress != peers.end() && progress->state() == raft::Progress::State::kReplicate &&
+            progress->match() + core_->options().promotion_lag_max >= core_->log().last_index();
+        if (!caught_up) continue;
+        step(raft::ChangeMembership{raft::ChangeMembership::Kind::kPromote, member.id, {}});
+        return;  // one at a time
+    }
+}
+
+void Node::hand_over(std::function<void()> done) {
+    const raft::Progress* best = nullptr;
+    for (const raft::Progress& peer : core_->peers()) {
+        if (!members().voter(peer.id()) || !peers_->connected(peer.id())) continue;
+        if (best == nullptr || peer.match() > best->match()) best = &peer;
+    }
+    if (!leads() || best == nullptr) {
+        done();
+        return;
+    }
+    handed_over_ = std::move(done);
+    log_info("the leadership is handed to {}", peers_->status(best->id()).name);
+    loop_.schedule(hand_over_alarm_, settings_.election_timeout);
+    step(raft::TransferLeadership{best->id()});
+}
+
+}  // namespace outrider::node

@@ -1,0 +1,146 @@
+// The connections to the other nodes: one TCP connection a pair (single-socket channel), frames in order in both directions.
+//
+// Of two nodes the one with the lower id dials; the other dials as well when nothing has come for kOtherWaits, because a node that
+// was cut off may not know that a new one exists. When both have, the newer connection stays.
+//
+// Each end begins with a Hello (control/proto/node.proto). Who belongs to another cluster, is another node than was called, or
+// speaks another protocol gets a Reject with the reason, and both ends log it once.
+//
+// Invariants
+//   * A peer has at most one open channel. Frames handed to send() leave in order, in one system call a turn, or are lost
+//     together with the channel; on_peer_lost() says so.
+//   * A channel on which nothing was heard for the patience is closed: both ends ping three times as often. TCP alone would
+//     go on for minutes after a partition has healed.
+//   * What waits for a slow peer is bounded (kQueuedBytesMax), connections that have not said Hello are (kStrangersMax).
+//   * A hang-up at any moment, also while it is being written to, is an event like another.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "base/result.h"
+#include "base/uv/acceptor.h"
+#include "base/uv/loop.h"
+#include "base/uv/resolver.h"
+#include "config/settings.h"
+#include "control/node/alarm.h"
+#include "control/node/wire.h"
+#include "control/raft/types.h"
+
+namespace outrider::node {
+
+inline constexpr std::uint32_t kPeerProtocol = 1;
+inline constexpr std::size_t kQueuedBytesMax = std::size_t{64} << 20;
+inline constexpr std::size_t kStrangersMax = 64;
+inline constexpr Duration kOtherWaits = std::chrono::seconds(1);
+
+class PeersHandler {
+  public:
+    // May take what it likes out of the frame.
+    virtual void on_frame(raft::NodeId from, proto::Frame& frame) = 0;
+    virtual void on_peer_connected(raft::NodeId peer) = 0;
+    virtual void on_peer_lost(raft::NodeId peer) = 0;
+    // Why that node may not connect; empty: it may.
+    virtual std::string refuse_peer(raft::NodeId peer) = 0;
+    virtual void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) = 0;
+
+  protected:
+    ~PeersHandler() = default;
+};
+
+class Peers {
+  public:
+    struct Self {
+        std::uint64_t cluster_id = 0;
+        raft::NodeId id;
+        std::string name;
+        std::string api_address;
+    };
+    struct Status {
+        std::string name;
+        std::string api_address;  // "": not heard yet
+        bool connected = false;
+    };
+
+    // `patience`: how long a peer may be silent.
+    Peers(uv::Loop& loop, Self self, Duration patience, std::uint64_t seed, PeersHandler& handler);
+    ~Peers();
+    Peers(const Peers&) = delete;
+    Peers& operator=(const Peers&) = delete;
+
+    Result<void> listen(const config::HostPort& address);
+    std::uint16_t port() const;
+    // Keeps a channel with each of these.
+    void follow(const raft::Configuration& members);
+
+    const Self& self() const { return self_; }
+    bool connected(raft::NodeId peer) const;
+    // False: there is no channel to it.
+    bool send(raft::NodeId to, const proto::Frame& frame);
+    // Hands what was sent in this turn to the kernel.
+    void flush();
+    Status status(raft::NodeId peer) const;
+    std::size_t connected_count() const;
+
+    // Closes everything; `done` is called when the loop has let go of it.
+    void close(std::function<void()> done);
+
+  private:
+    class Channel;
+    friend class Channel;
+    struct Peer {
+        raft::NodeId id;
+        bool listed = false;  // in the configuration
+        config::HostPort address;
+        std::string name;
+        std::string api_address;
+        Channel* channel = nullptr;  // open
+        Channel* dialling = nullptr;
+        bool resolving = false;
+        unsigned failures = 0;
+        std::string last_problem;
+        std::unique_ptr<Alarm> redial;
+    };
+
+    Peer& peer(raft::NodeId id);
+    Peer* find(raft::NodeId id);
+    const Peer* find(raft::NodeId id) const;
+    void dial_later(Peer& peer, bool at_once);
+    void dial(raft::NodeId id);
+    void connect(Peer& peer, const std::string& ip);
+    void dial_failed(raft::NodeId id, const std::string& why);
+    void note_problem(Peer& peer, const std::string& why);
+    void accept(int fd);
+
+    // Of channels.
+    void greet(Channel& channel);
+    bool on_first_frame(Channel& channel, proto::Frame& frame);
+    bool on_hello(Channel& channel, const proto::Hello& hello);
+    void reject(Channel& channel, const std::string& why);
+    void opened(Channel& channel, const proto::Hello& hello);
+    void ended(Channel& channel, const std::string& why);
+    void gone(Channel& channel);
+    proto::Hello hello(raft::NodeId to) const;
+
+    uv::Loop& loop_;
+    const Self self_;
+    const Duration patience_;
+    Random random_;
+    PeersHandler& handler_;
+    uv::Resolver resolver_;
+    uv::Acceptor* acceptor_ = nullptr;
+    std::map<raft::NodeId, Peer> peers_;
+    std::vector<Channel*> channels_;
+    std::vector<Channel*> unsent_;  // with frames of this turn
+    proto::Frame incoming_;
+    std::function<void()> closed_;
+    bool closing_ = false;
+};
+
+}  // namespace outrider::node

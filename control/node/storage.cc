@@ -1,0 +1,447 @@
+#include "control/node/storage.h"
+
+#include <array>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+
+namespace outrider::node {
+namespace {
+
+constexpr std::uint64_t kQueueBytesMax = std::uint64_t{1} << 30;
+constexpr std::size_t kReadBytes = std::size_t{1} << 20;
+
+Error failed(std::string_view what, const std::string& file, const wal::IoError& cause) {
+    return Error{fmt::format("cannot {} {}: {}", what, file, cause.text())};
+}
+
+Result<void> write_all(wal::File& file, const std::string& name, std::uint64_t offset,
+                       std::string_view bytes) {
+    while (!bytes.empty()) {
+        const std::array<std::string_view, 1> pieces{bytes};
+        const wal::File::Count count = file.write_at(offset, pieces);
+        if (count.error || count.bytes == 0) return failed("write", name, count.error);
+        offset += count.bytes;
+        bytes.remove_prefix(count.bytes);
+    }
+    return {};
+}
+
+// Makes the file durable under its final name.
+Result<void> put_in_place(wal::FileSystem& files, wal::File& file, const std::string& directory,
+                          const std::string& from, const std::string& to) {
+    if (const wal::IoError error = file.sync_data()) return failed("sync", from, error);
+    if (const wal::IoError error = files.rename(from, to)) return failed("rename", from, error);
+    if (const wal::IoError error = files.sync_directory(directory)) return failed("sync", directory, error);
+    return {};
+}
+
+Result<SnapshotParser::Snapshot> parse_file(wal::FileSystem& files, const std::string& name) {
+    auto opened = files.open(name, wal::FileSystem::OpenMode::kExisting);
+    if (opened.error) return failed("open", name, opened.error);
+    SnapshotParser parser;
+    std::string room(kReadBytes, '\0');
+    for (std::uint64_t at = 0;;) {
+        const wal::File::Count count = opened.file->read_at(at, room);
+        if (count.error) return failed("read", name, count.error);
+        if (count.bytes == 0) break;
+        if (const auto added = parser.add(std::string_view(room).substr(0, count.bytes)); !added)
+            return Error{fmt::format("{}: {}", name, added.error())};
+        at += count.bytes;
+    }
+    auto snapshot = parser.finish();
+    if (!snapshot) return Error{fmt::format("{}: {}", name, snapshot.error())};
+    return snapshot;
+}
+
+}  // namespace
+
+Result<void> write_snapshot_file(wal::FileSystem& files, const std::string& directory,
+                                 const SnapshotHead& head, store::Store& store) {
+    const std::string name = directory + "/" + snapshot_name(head.meta.index);
+    const std::string temporary = name + ".tmp";
+    auto opened = files.open(temporary, wal::FileSystem::OpenMode::kCreate);
+    if (opened.error) return failed("create", temporary, opened.error);
+    std::string bytes = encode(head);
+    std::uint64_t at = 0;
+    store::SnapshotWriter writer(store);
+    do {
+        if (auto written = write_all(*opened.file, temporary, at, bytes); !written) return written;
+        at += bytes.size();
+        bytes.clear();
+    } while (writer.next(bytes));
+    return put_in_place(files, *opened.file, directory, temporary, name);
+}
+
+// ---- opening --------------------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Storage>> Storage::open(wal::FileSystem& files, const std::string& directory,
+                                               std::uint64_t segment_bytes) {
+    std::unique_ptr<Storage> storage(new Storage(files, directory));
+    if (auto recovered = storage->recover(segment_bytes); !recovered) return Error{recovered.error()};
+    return storage;
+}
+
+Storage::~Storage() = default;
+
+Result<void> Storage::recover(std::uint64_t segment_bytes) {
+    if (const wal::IoError error = files_.make_directory(directory_)) return failed("use", directory_, error);
+    LogReplay replay;
+    std::string wrong;
+    wal::WalOptions options;
+    options.segment_bytes = segment_bytes;
+    auto log = wal::Wal::open(files_, path("wal"), options, [&](const wal::Entry& entry) {
+        if (!wrong.empty()) return;
+        if (const auto added = replay.add(entry.type, entry.payload); !added)
+            wrong =
+                fmt::format("{}/{}: offset {}: {}", path("wal"), wal::segment_name(entry.position.segment),
+                            entry.position.offset, added.error());
+    });
+    if (!log) return Error{log.error()};
+    if (!wrong.empty()) return Error{wrong};
+    log_ = std::move(*log);
+    log_id_ = log_->log_id();
+    auto state = replay.finish();
+    if (!state) return Error{fmt::format("{}: {}", path("wal"), state.error())};
+    found_.state = std::move(*state);
+    found_.recovery = log_->recovery();
+    // Where each entry stands is known again with the next snapshot: until then all of the log is kept.
+    marks_.push_back({{}, log_->first_index()});
+    if (auto loaded = load_snapshot(); !loaded) return loaded;
+    const auto unwanted = [kept = found_.state.snapshot.index](std::string_view name) {
+        const auto index = parse_snapshot_name(name);
+        return name.ends_with(".tmp") || (index && *index != kept);
+    };
+    if (auto removed = remove_files(unwanted); !removed) return removed;
+    if (found_.state.identity) identity_ = *found_.state.identity;
+    hard_state_ = found_.state.hard_state;
+    disk_bytes_ = log_->disk_bytes();
+    return {};
+}
+
+Result<void> Storage::load_snapshot() {
+    const raft::SnapshotMeta& meta = found_.state.snapshot;
+    if (meta.index == raft::LogIndex{}) {
+        found_.store = std::make_unique<store::Store>();
+        return {};
+    }
+    auto snapshot = parse_file(files_, path(snapshot_name(meta.index)));
+    if (!snapshot) return Error{snapshot.error()};
+    const SnapshotHead& head = snapshot->head;
+    if (head.meta.index != meta.index || head.meta.term != meta.term ||
+        head.cluster_id != found_.state.identity->cluster_id)
+        return Error{
+            fmt::format("{} is not the snapshot that the log names", path(snapshot_name(meta.index)))};
+    found_.store = std::move(snapshot->store);
+    return {};
+}
+
+Result<void> Storage::remove_files(const std::function<bool(std::string_view)>& unwanted) {
+    std::vector<std::string> names;
+    if (const wal::IoError error = files_.list(directory_, names)) return failed("read", directory_, error);
+    for (const std::string& name : names) {
+        if (!unwanted(name)) continue;
+        if (const wal::IoError error = files_.remove(path(name))) return failed("delete", path(name), error);
+    }
+    return {};
+}
+
+Result<void> Storage::begin(const Identity& identity, const raft::SnapshotMeta* snapshot) {
+    identity_ = identity;
+    std::vector<wal::Record> records;
+    const std::string first = encode(identity);
+    records.push_back({static_cast<std::uint8_t>(RecordType::kIdentity), first});
+    std::string second;
+    if (snapshot != nullptr) {
+        second = encode(*snapshot, true);
+        records.push_back({static_cast<std::uint8_t>(RecordType::kSnapshot), second});
+    }
+    if (const auto appended = log_->append(records); !appended) return Error{appended.error()};
+    if (auto synced = log_->sync(); !synced) return synced;
+    found_.state.identity = identity;
+    found_.state.snapshot = snapshot != nullptr ? *snapshot : raft::SnapshotMeta{{}, {}, identity.founders};
+    return {};
+}
+
+void Storage::start(StorageHandler& handler, Post post) {
+    handler_ = &handler;
+    post_ = std::move(post);
+    wal::WalThread::Options options;
+    options.queue_bytes_max = kQueueBytesMax;
+    log_thread_ = std::make_unique<wal::WalThread>(std::move(log_), options);
+    file_thread_ = std::make_unique<TaskThread>();
+}
+
+// ---- writing --------------------------------------------------------------------------------------------------------
+
+wal::Batch Storage::encode_batch(const raft::Effects& effects) {
+    wal::Batch batch;
+    const auto add = [&](RecordType type, const std::string& payload) {
+        batch.add(static_cast<std::uint8_t>(type), payload);
+    };
+    if (effects.hard_state) add(RecordType::kHardState, encode(*effects.hard_state));
+    if (effects.install) add(RecordType::kSnapshot, encode(*effects.install, true));
+    if (effects.truncate_after) add(RecordType::kTruncation, encode_truncation(*effects.truncate_after));
+    for (const raft::Entry& entry : effects.append) {
+        encode(entry, scratch_, encoded_);
+        add(RecordType::kEntry, encoded_);
+    }
+    return batch;
+}
+
+void Storage::write(raft::Effects& effects) {
+    if (!effects.write) return;
+    if (effects.hard_state) hard_state_ = *effects.hard_state;
+    if (effects.chunk || effects.install) {
+        write_by_task(effects);
+        return;
+    }
+    wal::Batch batch = encode_batch(effects);
+    std::optional<raft::LogIndex> first_entry;
+    if (!effects.append.empty()) first_entry = effects.append.front().index;
+    const std::size_t before_entries = batch.size() - effects.append.size();
+    const bool taken =
+        log_thread_->append(std::move(batch), [this, id = *effects.write, cut = effects.truncate_after,
+                                               before_entries, first_entry](const Result<wal::Index>& first) {
+            if (!first) {
+                report_failure(first.error());
+                return;
+            }
+            note_written(id, *first, cut, before_entries, first_entry);
+            report_durable(id);
+        });
+    if (!taken) report_failure("the disk is too slow: more than 1 GiB is waiting to be written");
+}
+
+void Storage::note_written(raft::WriteId, wal::Index first, const std::optional<raft::LogIndex>& cut,
+                           std::size_t before_entries, std::optional<raft::LogIndex> first_entry) {
+    if (cut) {
+        while (!marks_.empty() && marks_.back().entry > *cut)
+            marks_.pop_back();
+    }
+    if (first_entry) marks_.push_back({*first_entry, first + before_entries});
+}
+
+// A part of a snapshot, or its end: files beside the log, in the log's order.
+void Storage::write_by_task(raft::Effects& effects) {
+    auto moved = std::make_shared<raft::Effects>();
+    moved->write = effects.write;
+    moved->hard_state = effects.hard_state;
+    moved->chunk = std::move(effects.chunk);
+    moved->install = effects.install;
+    moved->truncate_after = effects.truncate_after;
+    moved->append = effects.append;
+    auto batch = std::make_shared<wal::Batch>(encode_batch(*moved));
+    const bool taken = log_thread_->submit([this, moved, batch](wal::Wal& log) {
+        if (failed_) return;
+        if (moved->chunk) {
+            if (auto stored = store_chunk(*moved->chunk); !stored) return report_failure(stored.error());
+        }
+        std::unique_ptr<store::Store> installed;
+        if (moved->install) {
+            auto store = install(*moved->install);
+            if (!store) return report_failure(store.error());
+            installed = std::move(*store);
+        }
+        if (!batch->empty()) {
+            std::vector<wal::Record> records;
+            batch->records(records);
+            const auto appended = log.append(records);
+            if (!appended) return report_failure(appended.error());
+            if (auto synced = log.sync(); !synced) return report_failure(synced.error());
+            if (moved->install) {
+                marks_.clear();
+                marks_.push_back({moved->install->index + 1, *appended + batch->size()});
+            }
+        }
+        if (installed != nullptr) {
+            const std::lock_guard lock(installed_mutex_);
+            installed_.emplace_back(*moved->install, std::move(installed));
+        }
+        report_durable(*moved->write);
+    });
+    if (!taken) report_failure("the disk is too slow: more than 1 GiB is waiting to be written");
+}
+
+Result<void> Storage::store_chunk(const raft::StoreChunk& chunk) {
+    if (chunk.offset == 0) {
+        auto opened = files_.open(incoming_path(), wal::FileSystem::OpenMode::kCreate);
+        if (opened.error) return failed("create", incoming_path(), opened.error);
+        incoming_ = std::move(opened.file);
+        incoming_bytes_ = 0;
+    }
+    require(incoming_ != nullptr && incoming_bytes_ == chunk.offset, "chunks come in order");
+    incoming_bytes_ += chunk.data->size();
+    return write_all(*incoming_, incoming_path(), chunk.offset, *chunk.data);
+}
+
+Result<std::unique_ptr<store::Store>> Storage::install(const raft::SnapshotMeta& meta) {
+    require(incoming_ != nullptr, "a snapshot is installed when its chunks are here");
+    auto snapshot = parse_file(files_, incoming_path());
+    if (!snapshot) return Error{"the leader's snapshot: " + snapshot.error()};
+    if (snapshot->head.meta.index != meta.index || snapshot->head.cluster_id != identity_.cluster_id)
+        return Error{"the leader's snapshot is not the one that was announced"};
+    const std::string name = path(snapshot_name(meta.index));
+    if (auto placed = put_in_place(files_, *incoming_, directory_, incoming_path(), name); !placed)
+        return Error{placed.error()};
+    incoming_.reset();
+    return std::move(snapshot->store);
+}
+
+void Storage::report_durable(raft::WriteId id) {
+    if (failed_) return;
+    durable_.store(id.value);
+    if (durable_posted_.exchange(true)) return;
+    post_([this] {
+        durable_posted_ = false;
+        const raft::WriteId last{durable_.load()};
+        std::vector<std::pair<raft::SnapshotMeta, std::unique_ptr<store::Store>>> installed;
+        {
+            const std::lock_guard lock(installed_mutex_);
+            installed.swap(installed_);
+        }
+        for (auto& [meta, store] : installed)
+            handler_->on_installed(meta, std::move(store));
+        handler_->on_durable(last);
+    });
+}
+
+void Storage::report_failure(const std::string& reason) {
+    if (failed_.exchange(true)) return;
+    post_([this, reason] { handler_->on_storage_failed(reason); });
+}
+
+// ---- snapshots ------------------------------------------------------------------------------------------------------
+
+// Frames are made on the loop, at most a few ahead of the thread that writes them.
+struct Storage::Saver {
+    static constexpr unsigned kAheadMax = 4;
+    raft::SnapshotMeta meta;
+    std::unique_ptr<store::SnapshotWriter> writer;
+    unsigned ahead = 0;
+    bool all_made = false;
+    std::atomic<bool> cancelled{false};
+    // Of the thread that writes.
+    std::unique_ptr<wal::File> file;
+    std::string name;
+    std::uint64_t at = 0;
+};
+
+void Storage::save(store::Store& store, raft::SnapshotMeta meta) {
+    require(saver_ == nullptr, "one snapshot is saved at a time");
+    saver_ = std::make_shared<Saver>();
+    saver_->meta = std::move(meta);
+    saver_->writer = std::make_unique<store::SnapshotWriter>(store);
+    saver_->name = path(snapshot_name(saver_->meta.index));
+    file_thread_->submit([this, saver = saver_] {
+        auto opened = files_.open(saver->name + ".tmp", wal::FileSystem::OpenMode::kCreate);
+        if (opened.error) return report_failure(failed("create", saver->name + ".tmp", opened.error).message);
+        saver->file = std::move(opened.file);
+        const std::string head = encode(SnapshotHead{identity_.cluster_id, saver->meta});
+        if (auto written = write_all(*saver->file, saver->name, 0, head); !written)
+            return report_failure(written.error());
+        saver->at = head.size();
+    });
+    save_more();
+}
+
+void Storage::save_more() {
+    while (saver_ != nullptr && !saver_->all_made && saver_->ahead < Saver::kAheadMax) {
+        auto frame = std::make_shared<std::string>();
+        saver_->all_made = !saver_->writer->next(*frame);
+        if (saver_->all_made) saver_->writer.reset();
+        ++saver_->ahead;
+        file_thread_->submit([this, saver = saver_, frame, last = saver_->all_made] {
+            if (failed_ || saver->file == nullptr) return;
+            bool placed = false;
+            if (!saver->cancelled && !last) {
+                if (auto written = write_all(*saver->file, saver->name, saver->at, *frame); !written)
+                    return report_failure(written.error());
+                saver->at += frame->size();
+            } else if (!saver->cancelled) {
+                if (auto done =
+                        put_in_place(files_, *saver->file, directory_, saver->name + ".tmp", saver->name);
+                    !done)
+                    return report_failure(done.error());
+                placed = true;
+            }
+            post_([this, saver, placed] {
+                --saver->ahead;
+                if (saver != saver_) return;
+                if (placed) {
+                    end_save(true);
+                } else {
+                    save_more();
+                }
+            });
+        });
+    }
+}
+
+void Storage::cancel_save() {
+    if (saver_ == nullptr) return;
+    saver_->cancelled = true;
+    saver_->writer.reset();
+    end_save(false);
+}
+
+void Storage::end_save(bool done) {
+    const auto saver = std::exchange(saver_, nullptr);
+    handler_->on_saved(done ? std::optional(saver->meta) : std::nullopt);
+}
+
+void Storage::compact(const raft::SnapshotMeta& saved, raft::LogIndex first_kept) {
+    const bool taken =
+        log_thread_->submit([this, saved, first_kept, hard_state = encode(hard_state_)](wal::Wal& log) {
+            if (failed_) return;
+            if (auto released = release(log, saved, first_kept, hard_state); !released)
+                report_failure(released.error());
+        });
+    if (!taken) report_failure("the disk is too slow: more than 1 GiB is waiting to be written");
+}
+
+Result<void> Storage::release(wal::Wal& log, const raft::SnapshotMeta& saved, raft::LogIndex first_kept,
+                              const std::string& hard_state) {
+    const std::string identity = encode(identity_);
+    const std::string snapshot = encode(saved, false);
+    const std::array<wal::Record, 3> records{
+        wal::Record{static_cast<std::uint8_t>(RecordType::kIdentity), identity},
+        wal::Record{static_cast<std::uint8_t>(RecordType::kHardState), hard_state},
+        wal::Record{static_cast<std::uint8_t>(RecordType::kSnapshot), snapshot}};
+    const auto appended = log.append(records);
+    if (!appended) return Error{appended.error()};
+    if (auto synced = log.sync(); !synced) return synced;
+    while (marks_.size() > 1 && marks_[1].entry <= first_kept)
+        marks_.pop_front();
+    const wal::Index before = marks_.empty() ? *appended : std::min(marks_.front().at, *appended);
+    if (auto released = log.release(before); !released) return released;
+    disk_bytes_ = log.disk_bytes();
+    // Not what is unfinished or newer: it is being written.
+    return remove_files([&](std::string_view name) {
+        const auto index = parse_snapshot_name(name);
+        return index && *index < saved.index;
+    });
+}
+
+bool Storage::read_chunk(raft::SnapshotChunk& chunk) {
+    if (!served_ || served_->index != chunk.meta.index) {
+        auto opened =
+            files_.open(path(snapshot_name(chunk.meta.index)), wal::FileSystem::OpenMode::kExisting);
+        if (opened.error) return false;
+        const wal::File::Count size = opened.file->size();
+        if (size.error) return false;
+        served_ = Served{chunk.meta.index, std::move(opened.file), size.bytes};
+    }
+    if (chunk.offset > served_->bytes) return false;
+    auto data = std::make_shared<std::string>(
+        std::min<std::uint64_t>(kSnapshotChunkBytes, served_->bytes - chunk.offset), '\0');
+    const wal::File::Count count = served_->file->read_at(chunk.offset, *data);
+    if (count.error || count.bytes != data->size()) return false;
+    chunk.last = chunk.offset + data->size() == served_->bytes;
+    chunk.data = std::move(data);
+    return true;
+}
+
+}  // namespace outrider::node
