@@ -17,12 +17,23 @@ REFUSALS = ("etcdserver: request timed out", "etcdserver: leader changed", "etcd
             "etcdserver: too many requests")
 
 
+def padded(value):
+    """A value names its size: NAME+BYTES, and so many bytes follow."""
+    return value + "x" * int(value.partition("+")[2] or 0)
+
+
+def bare(value):
+    """What padded() was given; the whole when it is not all there."""
+    name = value.rstrip("x")
+    return name if padded(name) == value else value
+
+
 def states_of(kvs):
-    return {raw(kv["key"]).decode(): (raw(kv.get("value", "")).decode(), int(kv["mod_revision"])) for kv in kvs}
+    return {raw(kv["key"]).decode(): (bare(raw(kv.get("value", "")).decode()), int(kv["mod_revision"])) for kv in kvs}
 
 
 def put_request(key, value):
-    return {"key": text(key), "value": text(value)}
+    return {"key": text(key), "value": text(padded(value))}
 
 
 def operation(key, value):
@@ -82,6 +93,8 @@ class Client:
         key = self.rng.choice(KEYS)
         self.count += 1
         value = f"{self.number}.{self.count}"
+        if self.rng.random() < 0.04:  # so that logs have several segments, and snapshots several parts
+            value += f"+{self.rng.randrange(60_000)}"
         chance = self.rng.random()
         call = Call(self.number, node.node_name, "write", 0.0)
         if chance < 0.30:
@@ -217,7 +230,7 @@ class Watcher:
         for event in result.get("events", ()):
             kv = event["kv"]
             revision = int(kv["mod_revision"])
-            value = None if event.get("type") == "DELETE" else raw(kv.get("value", "")).decode()
+            value = None if event.get("type") == "DELETE" else bare(raw(kv.get("value", "")).decode())
             self.told.append((now, revision, raw(kv["key"]).decode(), value))
             self.next = max(self.next, revision + 1)
 

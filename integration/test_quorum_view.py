@@ -86,11 +86,25 @@ def test_linearizable_while_nodes_are_killed_and_stopped(rng, report):
     assert summary["kill"] >= 1 and summary["pause"] >= 1 and summary["acknowledged"] >= 20, summary
 
 
-@pytest.mark.parametrize("how, what", [("lost", "was acknowledged, and revision"), ("twice", "repeated or invented"),
-                                       ("stale", "and before it began revision")])
+def test_nothing_acknowledged_is_lost_with_what_was_not_synced(rng, report):
+    summary, found = run(rng, "--faults", "power")
+    summarise(report, summary)
+    assert not found, "\n".join(found[:3])
+    assert summary["disks cut off"] >= 1 and summary["acknowledged"] >= 10, summary
+
+
+def test_a_node_with_a_bad_disk_ends_and_says_why(rng, report):
+    summary, found = run(rng, "--faults", "disk")
+    summarise(report, summary)
+    assert not found, "\n".join(found[:3])
+    assert summary["disk"] >= 1 and summary["acknowledged"] >= 20, summary
+
+
+@pytest.mark.parametrize("how, what", [("lying", "was acknowledged, and revision"), ("lost", "was acknowledged, and revision"),
+                                       ("twice", "repeated or invented"), ("stale", "and before it began revision")])
 def test_the_check_finds_a_broken_promise(rng, how, what):
     # A stale read needs a node that is behind: one that was stopped while others went on.
-    more = ["--faults", "pause", "--strikes", "6"] if how == "stale" else []
-    summary, found = run(rng, "--break", how, *more, seconds=60 if how == "stale" else 1)
+    more = {"stale": ["--faults", "pause", "--strikes", "6"], "lying": ["--strikes", "1"]}.get(how, [])
+    summary, found = run(rng, "--break", how, *more, seconds=60 if more else 1)
     assert summary["violations"] == len(found) > 0, summary
     assert any(what in sentence for sentence in found), found[0]
