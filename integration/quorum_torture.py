@@ -1,4 +1,4 @@
-"""A quorum of real nodes and what is done to it: kill -9, SIGSTOP, power losses, broken and full disks. One failure at a time, each on
+"""A quorum of real nodes and what is done to it: kill -9, SIGSTOP, partitions, power losses, broken and full disks. One failure at a time, each on
 the main thread: the processes are to die with it.
 """
 import contextlib
@@ -8,10 +8,11 @@ import shutil
 import time
 
 from faulty_disk import FaultyDisk
+from peer_relay import PeerRelay
 from quorum import ControlNode, Quorum, wait_for
 
 PATIENCE = 60.0
-FAULTS = ("kill", "pause", "power", "disk")
+FAULTS = ("kill", "pause", "partition", "power", "disk")
 ON_DISK = ("power", "disk")
 
 
@@ -32,13 +33,24 @@ class Node(ControlNode):
         return super().start()
 
 
+class RelayedQuorum(Quorum):
+    """Its nodes reach each other through relays."""
+
+    relay = None
+
+    def addresses(self, ports):
+        self.relay = PeerRelay(ports)
+        return self.relay.peers
+
+
 class World:
     """The nodes, and those that ended by themselves."""
 
-    def __init__(self, faulty_disks=False):
-        self.quorum = Quorum(3, kind=Node, snapshot_entries=300, segment_bytes="1MiB")
+    def __init__(self, faults):
+        kind = RelayedQuorum if "partition" in faults else Quorum
+        self.quorum = kind(3, kind=Node, snapshot_entries=300, segment_bytes="1MiB")
         self.nodes = self.quorum.nodes
-        if faulty_disks:
+        if set(faults) & set(ON_DISK):
             for node in self.nodes:
                 node.put_on_faulty_disk()
         self.ended = []
@@ -61,6 +73,8 @@ class World:
             if node.disk:
                 node.disk.close()
             shutil.rmtree(node.directory, ignore_errors=True)
+        if "relay" in vars(self.quorum):
+            self.quorum.relay.close()
 
     def check_alive(self):
         for node in self.nodes:
@@ -142,6 +156,26 @@ class Killer:
         for node in victims:
             node.resume()
         return names(victims)
+
+    def partition(self):
+        """Some node hears nothing, is heard by nobody, both, or two do not hear each other: there is a majority in which each hears
+        each, so that writing goes on. Or nobody hears anybody."""
+        relay = self.world.quorum.relay
+        one, *others = self.rng.sample(self.world.nodes, 3)
+        if self.rng.random() < 0.4 and (leader := self.world.leader()) is not None:
+            one, others = leader, [node for node in self.world.nodes if node is not leader]
+        out, into = [(one, other) for other in others], [(other, one) for other in others]
+        between = [tuple(others), tuple(others[::-1])]
+        cuts = {"is deaf": into, "is mute": out, "is alone": into + out, "does not hear one": into[:1], "is not heard by one": out[:1],
+                "and one do not hear each other": into[:1] + out[:1], "and all others are alone": into + out + between}
+        how = self.rng.choice(list(cuts))
+        for sender, receiver in cuts[how]:
+            relay.hold(sender.node_name, receiver.node_name)
+        if self.rng.random() < 0.5 and len(cuts[how]) < 6:
+            self.progress()
+        self._pause(2)
+        relay.heal()
+        return f"{one.node_name} {how}"
 
     def power(self):
         """Of one node, or of the room."""

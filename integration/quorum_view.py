@@ -6,6 +6,7 @@ each node tells all changes from the first on. Meanwhile, one after the other:
 
   kill   kill -9 and a start on the same data: of one node, a majority, or all at once
   pause  SIGSTOP, and SIGCONT after a while
+  partition  nodes do not hear each other, also in one direction only (peer_relay.py)
   power  kill -9 of one or all, and what was not synced is dropped from their disks, whole or in pieces (faulty_disk.py)
   disk   a node's fdatasync fails or its disk is full: it must end and say why, and go on when the disk is well
 
@@ -36,7 +37,7 @@ import time
 from quorum import Refused, wait_for
 from quorum_clients import CALM, Client, History, Watcher, whole_history
 from quorum_history import Call, violations
-from quorum_torture import FAULTS, ON_DISK, PATIENCE, Killer, World
+from quorum_torture import FAULTS, PATIENCE, Killer, World
 
 
 def settle(world, history):
@@ -104,7 +105,7 @@ def torture(world, history, killer, options):
 
 def check(options):
     """Runs it all; a summary, and the violations as sentences."""
-    with World(faulty_disks=bool(set(options.faults) & set(ON_DISK))) as world:
+    with World(options.faults) as world:
         began = time.monotonic()
         stop, over = threading.Event(), threading.Event()
         history = History()

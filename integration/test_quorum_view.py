@@ -5,7 +5,7 @@ import quorum_view
 from quorum_history import Call, violations
 
 
-def run(rng, *arguments, seconds=6):
+def run(rng, *arguments, seconds=4):
     """The summary and the violations of a run of about so long."""
     return quorum_view.check(quorum_view.parse(["--seed", str(rng.randrange(1 << 32)), "--seconds", str(seconds), *arguments]))
 
@@ -84,6 +84,13 @@ def test_linearizable_while_nodes_are_killed_and_stopped(rng, report):
     summarise(report, summary)
     assert not found, "\n".join(found[:3])
     assert summary["kill"] >= 1 and summary["pause"] >= 1 and summary["acknowledged"] >= 20, summary
+
+
+def test_linearizable_across_partitions(rng, report):
+    summary, found = run(rng, "--faults", "partition")
+    summarise(report, summary)
+    assert not found, "\n".join(found[:3])
+    assert summary["partition"] >= 1 and summary["acknowledged"] >= 20, summary
 
 
 def test_nothing_acknowledged_is_lost_with_what_was_not_synced(rng, report):
