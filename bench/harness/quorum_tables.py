@@ -98,13 +98,11 @@ def print_kills(workload, rows):
 def print_memory(rows):
     mib = 1 / 1024
     table("memory of a node (MiB, the largest of three), and bytes that a put leaves on a node's disk",
-          ["", "n", "RSS at start", "RSS after", "ratio", "without files' pages", "ratio", "most", "puts", "disk B/put", "ratio",
-           "written B/put", "ratio"],
+          ["", "n", "RSS at start", "RSS after", "ratio", "without files' pages", "ratio", "most", "puts", "disk B/put", "ratio"],
           [[peer, str(len(runs)), number(median(runs, "before", "rss") * mib, 1), number(median(runs, "after", "rss") * mib, 1),
             against(rows, peer, "after", "rss"), number(median(runs, "after", "anonymous") * mib, 1),
             against(rows, peer, "after", "anonymous"), number(median(runs, "after", "peak") * mib, 1),
-            number(median(runs, "puts")), number(median(runs, "disk_per_put")), against(rows, peer, "disk_per_put"),
-            number(median(runs, "written_per_put")), against(rows, peer, "written_per_put")]
+            number(median(runs, "puts")), number(median(runs, "disk_per_put")), against(rows, peer, "disk_per_put")]
            for peer, runs in rows.items()])
 
 

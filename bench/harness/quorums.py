@@ -1,6 +1,7 @@
 """The clusters of bench/quorum: three nodes each of outrider's control plane and of Debian's etcd-server, on loopback."""
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -57,13 +58,30 @@ class Node:
             connection.close()
 
     def disk_bytes(self):
-        """Allocated to the files of its data directory."""
+        """Written to the files of its data directory; not what is allocated ahead of its use."""
         total = 0
         for folder, _, names in os.walk(self.data):
             for name in names:
                 with contextlib.suppress(OSError):  # deleted meanwhile
-                    total += os.stat(os.path.join(folder, name)).st_blocks * 512
+                    total += data_bytes(os.path.join(folder, name))
         return total
+
+
+def data_bytes(path):
+    """Of a file, without its holes; space that is allocated and not written is a hole as well (lseek(2))."""
+    total = at = 0
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        while True:
+            begin = os.lseek(fd, at, os.SEEK_DATA)
+            at = os.lseek(fd, begin, os.SEEK_HOLE)
+            total += at - begin
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # no data behind `at`
+            raise
+    finally:
+        os.close(fd)
+    return total
 
 
 class Cluster:
@@ -172,12 +190,3 @@ def memory_kib(pid):
             if name in ("VmRSS", "RssAnon", "VmHWM"):
                 found[name] = int(rest.split()[0])
     return {"rss": found["VmRSS"], "anonymous": found["RssAnon"], "peak": found["VmHWM"]}
-
-
-def written_bytes(pid):
-    """What the process has sent to storage so far."""
-    with open(f"/proc/{pid}/io") as counts:
-        for line in counts:
-            if line.startswith("write_bytes:"):
-                return int(line.split()[1])
-    return 0
