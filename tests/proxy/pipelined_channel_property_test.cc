@@ -171,16 +171,16 @@ class PipelinedChannelProperty : public PipelinedChannelTest {
 TEST_F(PipelinedChannelProperty, WhateverHappensNoAnswerGoesAstray) {
     const char* const one = std::getenv("OUTRIDER_SEED");
     const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 1;
-    const std::uint64_t last = one != nullptr ? first : 400;
+    const std::uint64_t last = one != nullptr ? first : 150;
     for (std::uint64_t seed = first; seed <= last; ++seed) {
         SCOPED_TRACE(testing::Message() << "OUTRIDER_SEED=" << seed);
         run_one(seed);
         if (HasFailure()) return;
     }
     if (one != nullptr) return;
-    EXPECT_GT(delivered_, 1000u);  // it happens, and often
-    EXPECT_GT(returned_, 100u);
-    EXPECT_GT(failed_, 20u);
+    EXPECT_GT(delivered_, 300u);  // it happens, and often
+    EXPECT_GT(returned_, 50u);
+    EXPECT_GT(failed_, 10u);
 }
 
 }  // namespace
