@@ -248,10 +248,10 @@ class OutriderCluster(Cluster):
     @staticmethod
     def missing():
         try:
-            known = subprocess.run([PROGRAM, "control", "--help"], capture_output=True, check=False, timeout=30).returncode == 0
+            text = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=False, timeout=30).stdout
         except OSError as error:
             return str(error)
-        return "" if known else "this outrider has no command `control`"
+        return "" if "\n  control " in text else "this outrider has no command `control`"
 
     def member_command(self, member):
         peers = ", ".join(f'{other.member_name} = "127.0.0.1:{other.peer_port}"' for other in self.members)

@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "cli/admin_client.h"
 #include "cli/commands.h"
+#include "cli/ctl.h"
 #include "cli/demo.h"
 
 #ifndef OUTRIDER_VERSION
@@ -89,6 +90,8 @@ int main(int argc, char** argv) {
     demo->add_option("--port", demo_options.port, "The sidecar's port (another one when taken)");
     demo->add_option("--admin-port", demo_options.admin_port, "The admin endpoint's port (likewise)");
     demo->callback([&] { code = cli::demo(demo_options); });
+
+    cli::add_ctl(app, code);
 
     try {
         app.parse(argc, argv);

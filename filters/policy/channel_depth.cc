@@ -16,6 +16,9 @@ constexpr std::uint32_t kLateLongMemory = 4096;
 constexpr double kTypicalQuantile = 0.25;
 constexpr double kTypicalStep = 0.08;
 constexpr double kTypicalFirstStep = 2;
+// How much longer than alone a request may wait where all that wait come in the time of one: the more there are, the less each takes, so that
+// their number could not grow if they might take just as long.
+constexpr double kBunchedSlack = 1.25;
 
 double nanos(Duration d) {
     return static_cast<double>(d.count());
@@ -77,7 +80,7 @@ const ChannelDepth::Learnt* ChannelDepth::find(Class cls) const {
 double ChannelDepth::wait_bound(const Learnt& learnt) const {
     const double bound = nanos(limits_.wait_max);
     const bool bunched = learnt.pace.value * kWorth <= learnt.alone.value;
-    return bunched ? std::max(bound, learnt.alone.value) : bound;
+    return bunched ? std::max(bound, kBunchedSlack * learnt.alone.value) : bound;
 }
 
 bool ChannelDepth::paces(const Learnt& learnt) const {
@@ -211,7 +214,8 @@ void ChannelDepth::learn_pace(Learnt& learnt, double pace, std::uint32_t answers
     learnt.pace.add(pace, kMeanMemory, answers);
     const bool probing = learnt.probe_left > 0;
     learnt.probe_left -= std::min(learnt.probe_left, answers);
-    if (learnt.probe_left > 0) return;
+    // What is still answered of those that rode before it turned late is no verdict.
+    if (learnt.probe_left > 0 || learnt.pace.count < kProbeAnswers) return;
     if (paces(learnt)) {
         learnt.probe_pause = kProbeFirst;
     } else if (probing || learnt.probe_from <= now) {

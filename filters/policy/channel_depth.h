@@ -25,7 +25,8 @@
 //     than one meets a late one, which is what keeps their p99.
 //   * wait_max is not all: when an upstream with one thread is busy, a pooled request waits for its turn as well, and
 //     pipelining costs nothing. That shows: many answers come in the time that one alone takes. When the pace is at most
-//     alone / kWorth, the wait may be as long as alone is.
+//     alone / kWorth, the wait may be a quarter longer than alone is: as many again wait as do now, and some more, so that
+//     their number can grow as far as `depth`.
 //   * The pace can only be seen by pipelining. A class that is known, alike, and at most kProbeAlone alone, is probed:
 //     for kProbeAnswers answers it may ride up to kProbeDepth deep. A probe that fails is repeated after kProbeFirst,
 //     doubling up to kProbeMost. In the same way one request in kAloneEvery is sent on a pooled connection if nothing

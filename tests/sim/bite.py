@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Proves that the simulators bite: switches on each deliberate bug of control/raft/bugs.h and control/store/bugs.h, one after
-the other, and looks for the seed that finds it.
+the other, and looks for the seed that finds it: first the one that did so last time (bite.txt), then from 1 on.
 
-    bite.py [--build DIR] [--seeds N] [BUG…]     exit 0: every bug was found; 1: one was not
+    bite.py [--build DIR] [--no-build] [--seeds N] [--record] [BUG…]
 
+Exit 0: every bug was found; 1: one was not. --record writes the seeds to bite.txt.
 Builds sim_raft_bugs and sim_store_bugs, which have all the bugs inside, unless --no-build.
 """
 
@@ -14,8 +15,11 @@ import subprocess
 import sys
 import time
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.abspath(os.path.join(HERE, "..", ".."))
+RECORD = os.path.join(HERE, "bite.txt")
 BUG = re.compile(r"^\s*k(\w+) =\s+(\d+),", re.M)
+FOUND = re.compile(r"^seed (\d+): .*$", re.M)
 PROGRAMS = {"raft": "sim_raft_bugs", "store": "sim_store_bugs"}
 
 
@@ -27,36 +31,58 @@ def bugs():
                     yield program, int(number), name
 
 
+def recorded():
+    """bug -> the seed that found it."""
+    with open(RECORD, encoding="utf-8") as lines:
+        rows = [line.split() for line in lines if not line.startswith("#")]
+    return {int(row[0]): int(row[2]) for row in rows if len(row) == 3}
+
+
+def find(program, bug, first, last):
+    """The line that names the seed; nothing when all seeds keep every promise."""
+    run = subprocess.run([program, "--bug", str(bug), "--seeds", f"{first}..{last}"], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    line = FOUND.search(run.stdout)
+    if run.returncode == 1 and line:
+        return line
+    if run.returncode != 0:
+        sys.exit(f"{program} --bug {bug}: exit {run.returncode}\n{run.stdout}")
+    return None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), help="a configured build directory")
-    parser.add_argument("--seeds", type=int, default=20000, help="how many are tried")
+    parser.add_argument("--seeds", type=int, default=30000, help="how many are tried")
     parser.add_argument("--no-build", action="store_true", help="the programs are there")
+    parser.add_argument("--record", action="store_true", help="looks from seed 1 on, and writes bite.txt")
     parser.add_argument("bugs", nargs="*", type=int)
     arguments = parser.parse_args()
     if not arguments.no_build:
         subprocess.run(["cmake", "--build", arguments.build, "-j", os.environ.get("OUTRIDER_JOBS", "2"),
                         "--target", *PROGRAMS.values()], check=True, stdout=subprocess.DEVNULL)
-    found = missed = 0
-    for program, number, name in bugs():
-        if arguments.bugs and number not in arguments.bugs:
+    known = {} if arguments.record else recorded()
+    rows, missed = [], 0
+    for program, bug, name in bugs():
+        if arguments.bugs and bug not in arguments.bugs:
             continue
+        path = os.path.join(arguments.build, "tests", "sim", program)
         begun = time.monotonic()
-        run = subprocess.run([os.path.join(arguments.build, "tests", "sim", program), "--bug", str(number),
-                              "--seeds", f"1..{arguments.seeds}"], stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+        line = find(path, bug, known[bug], known[bug]) if bug in known else None
+        line = line or find(path, bug, 1, arguments.seeds)
         took = time.monotonic() - begun
-        lines = [line for line in run.stdout.splitlines() if not line.startswith("again")]
-        if run.returncode == 1:
-            found += 1
-            print(f"{number:3} {name:26} {took:6.2f} s  {' '.join(lines)}")
-        else:
+        if line is None:
             missed += 1
-            print(f"{number:3} {name:26} NOT FOUND in {arguments.seeds} seeds ({took:.0f} s)")
-            if run.returncode != 0:
-                print(run.stdout)
+            print(f"{bug:3} {name:24} NOT FOUND in {arguments.seeds} seeds ({took:.0f} s)")
+        else:
+            rows.append(f"{bug} {name} {line.group(1)}\n")
+            print(f"{bug:3} {name:24} {took:6.2f} s  {line.group(0)}")
         sys.stdout.flush()
-    print(f"{missed} not found" if missed else f"all {found} bugs were found")
+    if arguments.record:
+        with open(RECORD, "w", encoding="utf-8") as out:
+            out.write("# The seed that finds each deliberate bug; written by bite.py --record.\n")
+            out.writelines(rows)
+    print(f"{missed} not found" if missed else f"all {len(rows)} bugs were found")
     return 1 if missed else 0
 
 

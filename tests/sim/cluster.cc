@@ -15,6 +15,8 @@ constexpr std::uint32_t kNodesMax = 12;  // that ever are, those that left inclu
 constexpr Duration kStart = 1s;
 // After the harm: for elections, and for clients that try one node after the other.
 constexpr Duration kPatience = 30s;
+// A hundred times what a seed takes: messages that make more messages.
+constexpr std::uint64_t kEventsMax = 1'000'000;
 
 bool later(Instant a, std::uint64_t a_order, Instant b, std::uint64_t b_order) {
     return a != b ? a > b : a_order > b_order;
@@ -67,8 +69,8 @@ Summary Cluster::run() {
     const Instant healed = now_ + profile_.duration;
     Event event;
     while (!summary_.violation && next(event)) {
-        if (harming_ && event.at >= healed) heal_all();
         now_ = event.at;
+        if (harming_ && now_ >= healed) heal_all();
         ++summary_.events;
         const std::uint64_t what = static_cast<std::uint64_t>(event.kind) * 64 + event.who;
         summary_.digest =
@@ -76,6 +78,9 @@ Summary Cluster::run() {
         handle(event);
         check();
         if (!harming_ && application_.idle()) break;
+        if (summary_.events > kEventsMax && !summary_.violation) {
+            summary_.violation = "a storm of messages: " + std::to_string(kEventsMax) + " events";
+        }
         if (now_ > healed + kPatience && !summary_.violation) {
             summary_.violation = "no progress: " + std::to_string(kPatience / 1s) +
                                  " s after everything healed " + application_.waiting_for();

@@ -108,15 +108,16 @@ void Cluster::partition() {
     if (trace_) note(0, "partition:" + shown + " | the others");
 }
 
-// The victim hears nobody, or nobody hears it, or one of its links goes.
+// The victim hears nobody, or nobody hears it, or one of its links goes, in one direction or in both.
 void Cluster::one_way() {
     const std::uint32_t id = victim();
-    const std::uint64_t kind = random_.below(3);
+    const std::uint64_t kind = random_.below(4);
     const std::uint32_t only = some_node();
     for (std::size_t other = 1; other < nodes_.size(); ++other) {
         if (kind == 0) blocked_[other][id] = true;
         if (kind == 1) blocked_[id][other] = true;
-        if (kind == 2 && other == only) blocked_[id][other] = true;
+        if (kind >= 2 && other == only) blocked_[id][other] = true;
+        if (kind == 3 && other == only) blocked_[other][id] = true;
     }
     if (trace_) note(id, kind == 0 ? "hears nobody" : kind == 1 ? "is heard by nobody" : "loses a link");
 }

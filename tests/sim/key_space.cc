@@ -1,6 +1,7 @@
 // The clients' requests, and how they find an answer.
 #include "tests/sim/key_space.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "control/api/command.h"
@@ -146,7 +147,11 @@ void KeySpace::ask(std::uint32_t id) {
     if (const std::uint32_t home = callers_[id]->home(); home != 0) call.node = home;
     if (call.node == 0) call.node = cluster_->some_node();
     const Duration t = profile().options.election_timeout;
-    const Duration patience = callers_[id]->home() != 0 ? 2s : 2 * t;
+    // With each attempt more patience: every repeated write is one more entry, which a slow cluster would drown in.
+    const Duration patience =
+        callers_[id]->home() != 0
+            ? 2s
+            : 2 * t * static_cast<std::int64_t>(1 + std::min<std::uint64_t>(call.times, 40) / 4);
     cluster_->wake_at(now() + cluster_->between(t / 2, patience), {kTimeout, id, call.attempt});
     send(id);
 }
