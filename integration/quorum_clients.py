@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from quorum import raw, text
+from quorum import Refused, raw, text
 from quorum_history import Call
 
 KEYS = [f"q/{i}" for i in range(8)]
@@ -188,11 +188,11 @@ class Client:
 class Watcher:
     """A watch of all keys at one node, from the first revision on; it goes on where it was after every loss of its node."""
 
-    def __init__(self, node, stop):
+    def __init__(self, node, stop, begin=1):
         self.node = node
         self.stop = stop
         self.told = []  # (time, revision, key, value)
-        self.next = 1
+        self.next = begin
         self.streams = 0
         self.error = None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -238,11 +238,17 @@ class Watcher:
         return self.next > revision
 
 
-def whole_history(node, until):
-    """revision -> changes, as this node tells them now."""
-    watcher = Watcher(node, threading.Event())
-    if until < 2:
-        return {}
+def order_of(told):
+    """revision -> changes, of what a watch told."""
+    order = collections.defaultdict(dict)
+    for _, revision, key, value in told:
+        order[revision][key] = value
+    return dict(order)
+
+
+def history_of(node, begin, until):
+    """revision -> changes from revision `begin` on, as this node tells them now."""
+    watcher = Watcher(node, threading.Event(), begin)
     watcher.thread.start()
     deadline = time.monotonic() + 60
     while not watcher.reached(until) and watcher.error is None and time.monotonic() < deadline:
@@ -252,10 +258,32 @@ def whole_history(node, until):
     if watcher.error:
         raise watcher.error
     assert watcher.reached(until), f"{node.node_name} told its history up to {watcher.next - 1} of {until}"
-    order = collections.defaultdict(dict)
-    for _, revision, key, value in watcher.told:
-        order[revision][key] = value
-    return dict(order)
+    return order_of(watcher.told)
 
 
-__all__ = ["CALM", "Client", "History", "RANGE", "Watcher", "whole_history"]
+class Compactor:
+    """One thread: gives up old revisions again and again, none that a watch has not told yet."""
+
+    def __init__(self, nodes, watchers, seed, stop):
+        self.nodes = nodes
+        self.watchers = watchers
+        self.rng = random.Random(f"{seed}:compactor")
+        self.stop = stop
+        self.asked = 1  # the highest revision, whether it was done or not
+        self.count = 0
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self.stop.wait(self.rng.uniform(0, 1)):
+            revision = min(watcher.next for watcher in self.watchers) - self.rng.randrange(1, 100)
+            if revision <= self.asked:
+                continue
+            self.asked = revision
+            try:
+                self.rng.choice(self.nodes).call("/kv/compaction", {"revision": str(revision)}, patience=2)
+                self.count += 1
+            except (OSError, Refused):
+                continue
+
+
+__all__ = ["CALM", "Client", "Compactor", "History", "RANGE", "Watcher", "history_of", "order_of"]

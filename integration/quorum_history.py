@@ -91,7 +91,7 @@ class Floor:
         return self.highest[place - 1] if place else 0
 
 
-def effects_of(calls, order):
+def effects_of(calls, order, others):
     """id of a call -> the revision at which it took effect, and what is wrong with that. A deletion without an answer has no value
     by which it could be recognised; it may explain as many deletions as there were such calls."""
     wrong = []
@@ -100,6 +100,8 @@ def effects_of(calls, order):
     deletions = set()
     for revision, changes in order.items():
         for key, value in changes.items():
+            if key.startswith(others):
+                continue
             if value is None:
                 deletions.add((revision, key))
             else:
@@ -168,14 +170,15 @@ def check_watch(name, told, order):
            f"backwards {backwards}")
 
 
-def violations(calls, order, watches):
-    """Sentences; empty when all is well. `order`: revision -> changes. `watches`: name -> what it told."""
+def violations(calls, order, watches, others=()):
+    """Sentences; empty when all is well. `order`: revision -> changes. `watches`: name -> what it told. `others`: what keys begin with
+    that are written by others than these calls."""
     out = []
     gaps = sorted(set(range(FIRST_REVISION, max(order, default=1) + 1)) - set(order))
     if gaps:
         out.append(f"revisions without a change: {gaps[:5]}")
     states = States(order)
-    effects, wrong = effects_of(calls, order)
+    effects, wrong = effects_of(calls, order, tuple(others))
     told = [(call.ended, call.revision) for call in calls if call.ended is not None and call.revision is not None]
     for name, events in watches.items():
         told += [(time, revision) for time, revision, _, _ in events]

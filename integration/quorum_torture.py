@@ -104,6 +104,7 @@ class Killer:
         self.strikes = {fault: 0 for fault in options.faults}
         self.kills = 0  # of nodes
         self.losses = 0
+        self.clients = options.clients
         self.lying = options.broken == "lying"
         self.done = []
         self.first = list(options.faults)
@@ -125,8 +126,8 @@ class Killer:
         time.sleep(self.rng.uniform(0, most))  # between two failures; nothing is waited for
 
     def progress(self):
-        """Something new is acknowledged. Two, since the first may have been on its way before."""
-        goal = self.history.acknowledged + 2
+        """A write that was begun after this is acknowledged: one of each client may have been on its way."""
+        goal = self.history.acknowledged + self.clients + 1
         wait_for("another acknowledged write", lambda: self.history.acknowledged >= goal, PATIENCE)
 
     def victims(self):

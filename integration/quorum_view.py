@@ -2,7 +2,7 @@
 """What clients see of a quorum of three real nodes while those are killed, stopped and started: a check of consistency from outside.
 
 Clients put, delete, compare and swap, write several keys at once and read through any node, some with no patience at all; a watch at
-each node tells all changes from the first on. Meanwhile, one after the other:
+each node tells all changes from the first on; some hold leases, and old revisions are given up. Meanwhile, one after the other:
 
   kill   kill -9 and a start on the same data: of one node, a majority, or all at once
   pause  SIGSTOP, and SIGCONT after a while
@@ -15,6 +15,7 @@ At the end, when all is calm:
   * there is one order of all writes that explains everything that anybody was told (quorum_history.py says what that includes)
   * every acknowledged write is in it, at its revision, and all three nodes tell the same order and have the same hash
   * the watches told each revision once, in order
+  * no lease ended before its time (quorum_leases.py), and all have ended
   * no node ended by itself, and nothing was answered that is not to be answered
   * after each failure a write was acknowledged again (within a bound that no machine is too slow for)
 
@@ -35,8 +36,9 @@ import threading
 import time
 
 from quorum import Refused, wait_for
-from quorum_clients import CALM, Client, History, Watcher, whole_history
-from quorum_history import Call, violations
+from quorum_clients import CALM, RANGE, Client, Compactor, History, Watcher, history_of, order_of
+from quorum_history import FIRST_REVISION, Call, violations
+from quorum_leases import PREFIX, Holder, check_leases
 from quorum_torture import FAULTS, PATIENCE, Killer, World
 
 
@@ -60,25 +62,34 @@ def settle(world, history):
     return wait_for("three nodes of the same revision and hash", same, PATIENCE)
 
 
-def judge(world, history, watchers, options):
+def judge(world, history, watchers, holders, compacted, options):
     """What is wrong."""
+    def left():
+        try:
+            return world.nodes[1].range(PREFIX, range_end=RANGE["range_end"], limit="1")
+        except (OSError, Refused):
+            return True
+    wait_for("leases that nobody renews to end", lambda: not left(), PATIENCE)
     last = settle(world, history)
-    orders = [whole_history(node, last) for node in world.nodes]
-    out = world.ended + history.odd
-    if any(order != orders[0] for order in orders):
-        out.append(f"the nodes' histories differ: {[len(order) for order in orders]} revisions")
-    order = orders[0]
     for watcher in watchers:
         wait_for(f"the watch at {watcher.node.node_name} to have told all", lambda w=watcher: w.error or w.reached(last), PATIENCE)
         if watcher.error:
             raise watcher.error
     told = {watcher.node.node_name: list(watcher.told) for watcher in watchers}
+    order = order_of(told[world.nodes[0].node_name])
+    out = world.ended + history.odd + list(check_leases([lease for holder in holders for lease in holder.leases], told))
+    begin = max(FIRST_REVISION, compacted + 1)
+    for node in world.nodes:
+        # Past `last` somebody's write that came late may stand; it is in no watch's list.
+        kept = {revision: changes for revision, changes in history_of(node, begin, last).items() if revision <= last}
+        if kept != {revision: order.get(revision) for revision in range(begin, last + 1)}:
+            out.append(f"the history of {node.node_name} differs from what the watch at {world.nodes[0].node_name} told")
     if options.broken == "lost":
         order = without_one(history, order)
     if options.broken == "twice":
         events = told[world.nodes[0].node_name]
         events.insert(len(events) // 2, events[len(events) // 2])
-    return out + violations(history.calls, order, told)
+    return out + violations(history.calls, order, told, others=[PREFIX])
 
 
 def without_one(history, order):
@@ -111,21 +122,25 @@ def check(options):
         history = History()
         clients = [Client(history, world.nodes, number, options.seed, stop, options.broken == "stale") for number in range(options.clients)]
         watchers = [Watcher(node, over) for node in world.nodes]
-        for one in clients + watchers:
+        holders = [Holder(world.nodes, number, options.seed, stop) for number in range(options.holders)]
+        compactor = Compactor(world.nodes, watchers, options.seed, stop)
+        for one in clients + watchers + holders + [compactor]:
             one.thread.start()
         killer = Killer(world, history, options)
         found = torture(world, history, killer, options)
         stop.set()
-        for client in clients:
+        compactor.thread.join(PATIENCE)
+        for client in clients + holders:
             client.thread.join(PATIENCE)
             if client.error:
                 raise client.error
-        found = found or judge(world, history, watchers, options)
+        found = found or judge(world, history, watchers, holders, compactor.asked, options)
         over.set()
         return {
             "seed": options.seed, "seconds": round(time.monotonic() - began, 1), **killer.strikes, "nodes killed": killer.kills,
             "disks cut off": killer.losses, "calls": len(history.calls), "acknowledged": history.acknowledged,
             "unknown": sum(call.outcome == "unknown" for call in history.calls),
+            "leases": sum(len(holder.leases) for holder in holders), "compactions": compactor.count,
             "longest without a write": round(history.longest, 2), "streams": sum(watcher.streams for watcher in watchers),
             "violations": len(found)}, found
 
@@ -136,6 +151,7 @@ def parse(arguments):
     parser.add_argument("--seconds", type=float, default=None, help="no new failures after this time (default 10, without a bound with --strikes)")
     parser.add_argument("--strikes", type=int, default=None, help="no new failures after so many")
     parser.add_argument("--clients", type=int, default=6)
+    parser.add_argument("--holders", type=int, default=2, help="of leases")
     parser.add_argument("--faults", default="kill,pause", help=f"of {','.join(FAULTS)} (default: kill,pause)")
     parser.add_argument("--break", dest="broken", choices=["lost", "twice", "stale", "lying"], default=None, help="this must be found out")
     options = parser.parse_args(arguments)
