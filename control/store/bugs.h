@@ -6,11 +6,11 @@ namespace outrider::store {
 enum class Bug : int {
     kNone = 0,
     kCompactionTakesBoundary = 101,  // history loses the compacted revision, where a watch may still begin
-    kWatchRepeatsRevision = 102,  // after a snapshot a watcher goes on at its revision instead of behind it
-    kWatchJumpsCompaction = 103,  // a watcher that compaction has overtaken goes on behind the gap
-    kWatchForgetsFragment = 104,  // a revision in fragments begins anew with each
-    kProgressWhileBehind = 105,   // progress is told to a watcher that has not got everything yet
-    kRestoreUnnoticed = 106,      // a snapshot replaces the store, and watchers do not hear what it holds
+    kWatchRepeatsRevision = 102,     // a watcher that has caught up goes on at the revision, not behind it
+    kWatchJumpsCompaction = 103,     // a watcher that compaction has overtaken goes on behind the gap
+    kWatchForgetsFragment = 104,     // a revision in fragments begins anew with each
+    kProgressWhileBehind = 105,      // progress is told to a watcher that has not got everything yet
+    kRestoreUnnoticed = 106,         // a snapshot replaces the store, and watchers do not hear what it holds
     kSnapshotWithoutSessions = 107,
     kRetryTakesEffect = 108,        // a command that comes again is carried out again
     kSnapshotLosesLeaseKeys = 109,  // a restored lease does not know its keys

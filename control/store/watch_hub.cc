@@ -163,7 +163,7 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     if (!batch.events.empty()) batch.kind = WatchBatch::Kind::kEvents;
     if (i == history.size()) {
         watcher.synced = true;
-        watcher.next = store.revision() + 1;
+        watcher.next = store.revision() + (bug(Bug::kWatchRepeatsRevision) ? 0 : 1);
         watcher.next_sub = 0;
     } else {
         watcher.next = history[i]->mod();

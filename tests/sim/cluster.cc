@@ -94,10 +94,28 @@ Summary Cluster::run() {
 }
 
 void Cluster::check() {
+    if (summary_.violation) return;
     if (invariants_.violation()) {
         summary_.violation = *invariants_.violation();
     } else if (application_.violation()) {
         summary_.violation = *application_.violation();
+    }
+}
+
+// Once a leader has committed in its term, no earlier one may answer reads on its lease, at any true time: it would not know
+// of the commit (thesis 6.4.1).
+void Cluster::check_leases(const raft::Core& leader) {
+    if (leader.role() != raft::Role::kLeader || leader.log().term(leader.commit_index()) != leader.term())
+        return;
+    for (const Node& node : nodes_) {
+        if (node.shell == nullptr || summary_.violation) continue;
+        const raft::Core& other = node.shell->core();
+        if (other.role() != raft::Role::kLeader || other.term() >= leader.term()) continue;
+        if (!other.lease_holds(local(node, now_))) continue;
+        summary_.violation = "node " + std::to_string(other.id().value) + " holds a lease in term " +
+                             std::to_string(other.term().value) + " after node " +
+                             std::to_string(leader.id().value) + " has committed in term " +
+                             std::to_string(leader.term().value);
     }
 }
 
@@ -324,6 +342,7 @@ void Cluster::read_refused(raft::Shell& shell, std::uint64_t context) {
 void Cluster::stepped(raft::Shell& shell, const raft::Effects& effects) {
     ++summary_.steps;
     invariants_.stepped(shell.core(), effects);
+    if (profile_.options.lease_reads && !effects.apply.empty()) check_leases(shell.core());
     if (effects.install) ++summary_.installs;
     if (!trace_) return;
     const std::uint32_t id = index(shell);

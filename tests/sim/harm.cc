@@ -68,6 +68,13 @@ std::vector<std::uint32_t> Cluster::running() const {
 }
 
 std::uint32_t Cluster::some_node() {
+    // Operators do not leave clients with the addresses of nodes that were removed.
+    const auto now_leading = harming_ ? std::nullopt : some_leader();
+    if (now_leading) {
+        const auto& members = nodes_[*now_leading].shell->core().log().configuration()->members;
+        const auto id = static_cast<std::uint32_t>(members[random_.below(members.size())].id.value);
+        if (up(id)) return id;
+    }
     const auto running_now = running();
     return running_now.empty() ? 1 : running_now[random_.below(running_now.size())];
 }
