@@ -154,6 +154,35 @@ TEST(ChannelDepth, OneRequestASecondShowsHowLongAloneTakes) {
     EXPECT_EQ(depth.choose(1, now, true).where, Where::kSocket);
 }
 
+TEST(ChannelDepth, RidersThatAreAnsweredAsSoonAsThoseAloneCostNoTime) {
+    const struct {
+        const char* what;
+        Duration turn;  // in which two of the four that ride are answered
+        bool rides;
+    } rows[] = {{"6 ms behind others, 5 ms alone", 3ms, true}, {"10 ms behind others", 5ms, false}};
+    for (const auto& row : rows) {
+        SCOPED_TRACE(row.what);
+        ChannelDepth depth({.connections = 1, .depth = 64, .wait_max = 2ms});
+        Instant now = t0;
+        for (int i = 0; i < 200; ++i)
+            depth.answered_alone(1, 5ms, now += 1ms);
+        depth.open(1);
+        ASSERT_EQ(depth.choose(1, now, true).where, Where::kSocket) << "the probe";
+        for (int i = 0; i < 4; ++i)
+            depth.ride(1, 1, now);
+        for (int i = 0; i < 20; ++i) {
+            now += row.turn;
+            depth.answered(1, now);
+            depth.answered(1, now);
+            depth.ride(1, 1, now);
+            depth.ride(1, 1, now);
+        }
+        EXPECT_EQ(depth.estimate(1).rides, row.rides)
+            << depth.estimate(1).pace.count() << " ns a piece, " << depth.estimate(1).riding.count()
+            << " ns behind others";
+    }
+}
+
 TEST(ChannelDepth, ClassesAreBounded) {
     ChannelDepth depth({});
     for (ChannelDepth::Class cls = 0; cls < 10'000; ++cls) {
