@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "cli/admin_client.h"
 #include "cli/commands.h"
+#include "cli/ctl_snapshot.h"
 #include "cli/demo.h"
 
 #ifndef OUTRIDER_VERSION
@@ -81,6 +82,15 @@ int main(int argc, char** argv) {
     wait_for->add_option("command", command, "What to run");
     wait_for->callback(
         [&] { code = cli::wait_and_exec(target, *outrider::parse_duration(wait_timeout), command); });
+
+    std::vector<std::string> endpoints{"127.0.0.1:2379"};
+    bool json = false;
+    auto* ctl = app.add_subcommand("ctl", "Talk to the control plane's quorum");
+    ctl->require_subcommand(1);
+    ctl->add_option("--endpoints", endpoints, "Nodes of the quorum, host:port (default 127.0.0.1:2379)")
+        ->delimiter(',');
+    ctl->add_flag("--json", json, "For programs");
+    cli::add_snapshot_commands(*ctl, endpoints, json, code);
 
     cli::DemoOptions demo_options;
     demo_options.program = argv[0];
