@@ -20,7 +20,8 @@ void add_ctl(CLI::App& app, int& code) {
     auto options = std::make_shared<CtlOptions>();
     options->code = &code;
     options->endpoints = "127.0.0.1:2379";
-    auto* ctl = app.add_subcommand("ctl", "Talk to the quorum: keys, watches, leases, members, status");
+    auto* ctl =
+        app.add_subcommand("ctl", "Talk to the quorum: keys, watches, leases, members, status, backups");
     ctl->require_subcommand(1);
     ctl->fallthrough();
     ctl->add_option("--endpoints", options->endpoints,
@@ -43,6 +44,7 @@ void add_ctl(CLI::App& app, int& code) {
     add_ctl_watch(*ctl, options);
     add_ctl_lease(*ctl, options);
     add_ctl_member(*ctl, options);
+    add_ctl_snapshot(*ctl, options);
 }
 
 }  // namespace outrider::cli

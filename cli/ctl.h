@@ -3,7 +3,7 @@
 // Exit codes: 0 done, 1 failed with the reason on stderr, 2 usage. With --json what the API answered goes to stdout as it came,
 // one object a line; without it, tables and sentences. A write whose outcome is not known says so, and ends with 1.
 //
-// Each group of commands is a file: ctl_kv.cc, ctl_watch.cc, ctl_lease.cc, ctl_member.cc.
+// Each group of commands is a file: ctl_kv.cc, ctl_watch.cc, ctl_lease.cc, ctl_member.cc, ctl_snapshot.cc.
 #pragma once
 
 #include <memory>
@@ -35,5 +35,6 @@ void add_ctl_kv(CLI::App& ctl, const CtlOptionsPtr& options);
 void add_ctl_watch(CLI::App& ctl, const CtlOptionsPtr& options);
 void add_ctl_lease(CLI::App& ctl, const CtlOptionsPtr& options);
 void add_ctl_member(CLI::App& ctl, const CtlOptionsPtr& options);  // and status
+void add_ctl_snapshot(CLI::App& ctl, const CtlOptionsPtr& options);
 
 }  // namespace outrider::cli

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/exposition.h"
+#include "control/node/api_backup.h"
 
 #ifndef OUTRIDER_VERSION
 #define OUTRIDER_VERSION "0.0.0"
@@ -19,7 +20,11 @@ constexpr std::string_view kEtcdVersion = "3.4.23";
 
 }  // namespace
 
+ApiCall::ApiCall(ApiServer& server, bool pages_only) : server_(server), pages_only_(pages_only) {}
+
 ApiCall::~ApiCall() {
+    if (gone_ != nullptr) *gone_ = true;
+    if (alive_ != nullptr) *alive_ = false;
     server_.node().forget(*this);
     drop_watches();
     server_.remove_stream(*this);
@@ -89,6 +94,8 @@ void ApiCall::on_bad_request(int status, const char* reason) {
 }
 
 void ApiCall::on_aborted(AbortReason) {
+    backup_.reset();
+    if (alive_ != nullptr) *alive_ = false;
     server_.node().forget(*this);
     drop_watches();
 }
@@ -189,6 +196,8 @@ void ApiCall::run() {
             begin_member_change();
             break;
         case api::Call::kSnapshot:
+            begin_backup();
+            break;
         case api::Call::kLeaseKeepAlive:
         case api::Call::kWatch:
             send(api::refuse(api::Code::kUnimplemented, "unknown call"));

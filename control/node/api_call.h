@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,7 +19,7 @@ namespace outrider::node {
 
 class ApiCall final : public http::ServerExchange, public Request {
   public:
-    ApiCall(ApiServer& server, bool pages_only) : server_(server), pages_only_(pages_only) {}
+    ApiCall(ApiServer& server, bool pages_only);
     ~ApiCall() override;
 
     // ---- a watch stream ----
@@ -63,6 +64,10 @@ class ApiCall final : public http::ServerExchange, public Request {
     // api_members.cc
     void begin_member_change();
 
+    // api_backup.cc
+    void begin_backup();
+    void send_backup();
+
     // Streams.
     void write_line(std::string_view text);
     void next_message();
@@ -78,7 +83,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     api::Call call_ = api::Call::kRange;
     bool stream_ = false;
     bool input_ended_ = false;
-    bool in_message_ = false;  // next_message() is running
+    bool* gone_ = nullptr;  // of next_message() while it runs
     std::string body_;
     std::optional<api::Request> request_;
     api::MessageSplitter messages_;
@@ -88,6 +93,9 @@ class ApiCall final : public http::ServerExchange, public Request {
     std::vector<store::WatchId> stalled_;
     store::LeaseId lease_;  // of the keepalive under way
     std::optional<std::uint64_t> added_member_;
+    struct Backup;
+    std::unique_ptr<Backup> backup_;
+    std::shared_ptr<bool> alive_;  // set with a backup under way: whether this call is still there
 };
 
 }  // namespace outrider::node

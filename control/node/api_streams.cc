@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "control/node/api_backup.h"
 #include "control/node/api_call.h"
 
 namespace outrider::node {
@@ -14,10 +15,12 @@ void ApiCall::write_line(std::string_view text) {
     write_body({&text, 1}, false);
 }
 
-// One message after the other; the next one waits while one is being worked on.
+// One message after the other; the next one waits while one is being worked on. A refusal ends the call, and then this object may
+// be gone.
 void ApiCall::next_message() {
-    if (in_message_) return;
-    in_message_ = true;
+    if (gone_ != nullptr) return;  // it is running
+    bool gone = false;
+    gone_ = &gone;
     while (stream_ && !waiting() && !response_finished()) {
         auto message = messages_.next();
         if (!message) {
@@ -26,8 +29,10 @@ void ApiCall::next_message() {
         }
         if (!*message) break;
         take_message(**message);
+        if (gone) return;
     }
-    in_message_ = false;
+    if (gone) return;
+    gone_ = nullptr;
     if (!stream_ || response_finished()) return;
     if (waiting() && !input_ended_) {
         pause_request();
@@ -74,6 +79,7 @@ void ApiCall::fail_stream(const api::Problem& problem) {
 
 void ApiCall::end_stream() {
     drop_watches();
+    backup_.reset();
     server_.node().forget(*this);
     if (response_finished()) return;
     if (!response_started()) write_line({});
@@ -147,6 +153,10 @@ void ApiCall::on_batch(std::int64_t watch_id, store::WatchId, const store::Watch
 }
 
 void ApiCall::on_response_drained() {
+    if (backup_ != nullptr) {
+        send_backup();
+        return;
+    }
     for (const store::WatchId id : std::exchange(stalled_, {}))
         server_.node().watches().wake(id);
     server_.node().schedule_turn();

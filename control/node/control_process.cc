@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/process_metrics.h"
@@ -14,6 +16,7 @@
 #include "base/wal/posix_files.h"
 #include "control/node/api_server.h"
 #include "control/node/identity.h"
+#include "control/node/joiner.h"
 #include "control/node/node.h"
 #include "control/node/storage.h"
 #include "control/node/timed_files.h"
@@ -47,9 +50,7 @@ class Process {
         : settings_(settings),
           metrics_(kShards),
           files_(wal::posix_files(), uv::read_clock,
-                 [&cell = metrics_
-                              .histogram("wal_sync_seconds",
-                                         "How long an fdatasync of the log or a snapshot took")
+                 [&cell = metrics_.histogram("wal_sync_seconds", "How long an fdatasync of the log took")
                               .at({}, kLog)](Duration took) { cell.observe(took); }) {}
 
     Result<void> start();
@@ -79,11 +80,17 @@ Result<std::unique_ptr<Storage>> Process::open_storage() {
     if (!storage) return storage;
     Storage::Found& found = (*storage)->found();
     if (!found.state.identity) {
-        if (control.join) return Error{"joining is not served yet"};
-        const Identity identity = found_identity(control);
+        Identity identity = found_identity(control);
+        if (control.join) {
+            auto joined = ask_to_join(control);
+            if (!joined) return Error{joined.error()};
+            identity = std::move(*joined);
+        }
         if (auto begun = (*storage)->begin(identity); !begun) return Error{begun.error()};
-        log_info("a new data directory: node {} of the cluster {:016x} with {} founders", identity.name,
-                 identity.cluster_id, identity.founders->members.size());
+        log_info("a new data directory: node {} ({:016x}) of the cluster {:016x}, {}", identity.name,
+                 identity.node.value, identity.cluster_id,
+                 control.join ? "which it joins"
+                              : fmt::format("founded by {}", identity.founders->members.size()));
         return storage;
     }
     raft::ConfigurationRef known = found.state.snapshot.configuration;

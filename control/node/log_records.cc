@@ -112,6 +112,9 @@ Result<void> LogReplay::add_entry(std::string_view payload) {
     if (!entries_.empty() && entries_.back().index + 1 != entry->index)
         return Error{"entries " + std::to_string(entries_.back().index.value + 1) + " to " +
                      std::to_string(entry->index.value - 1) + " are missing from the log"};
+    if (!entries_.empty() && entries_.back().term > entry->term)
+        return Error{"entry " + std::to_string(entry->index.value) +
+                     " is of an earlier term than the one before it"};
     entries_.push_back(std::move(*entry));
     return {};
 }

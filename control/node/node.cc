@@ -136,8 +136,6 @@ void Node::carry_out(raft::Effects effects) {
         on_read_refused(context);
     for (const raft::Read& read : effects.reads)
         on_readable(read.context, read.index);
-    if (effects.outcome && changing_)
-        on_change_outcome(*std::exchange(changing_, std::nullopt), *effects.outcome);
 }
 
 void Node::post(raft::Message message) {
@@ -161,7 +159,7 @@ void Node::on_role(const raft::RoleChange& change) {
         lease_leading_ = false;
         lease_clock_.step_down();
         loop_.cancel(lease_alarm_);
-        if (handed_over_) std::exchange(handed_over_, nullptr)();
+        if (handed_over_) loop_.post(std::exchange(handed_over_, nullptr));
     }
     // Reads that another leader was asked for may never be answered.
     std::vector<ReadGroup> groups;
@@ -236,6 +234,7 @@ void Node::on_frame(raft::NodeId from, proto::Frame& frame) {
                             message.error());
                 return;
             }
+            tell_if_removed(from);
             step(std::move(*message));
             break;
         }
@@ -277,9 +276,9 @@ void Node::on_peer_lost(raft::NodeId peer) {
         requeue(std::move(group));
 }
 
-std::string Node::refuse_peer(raft::NodeId peer) {
-    if (!leads() || members().find(peer) != nullptr) return {};
-    return "the leader knows no such member: it was removed, or never added (outrider ctl member list)";
+// Also one that is no member (any more): it is told so (tell_if_removed), and one that was just added may be unknown here.
+std::string Node::refuse_peer(raft::NodeId) {
+    return {};
 }
 
 void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {

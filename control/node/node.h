@@ -94,6 +94,9 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     // When leadership has moved to another, or could not, within an election timeout.
     void hand_over(std::function<void()> done);
 
+    // The state as it is now in a file without a name (Storage::save_backup). False: another snapshot is being made.
+    bool backup(Storage::OnBackup done);
+
     const store::Store& store() const { return *store_; }
     store::Store& store() { return *store_; }
     store::WatchHub& watches() { return hub_; }
@@ -158,6 +161,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void refuse_sent_before(raft::Term term);
     void consider_snapshot();
     raft::LogIndex first_kept(raft::LogIndex snapshot) const;
+    raft::SnapshotMeta applied_meta() const;
     void on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::Store> store) override;
     void on_saved(const std::optional<raft::SnapshotMeta>& meta) override;
     void pump_watches();
@@ -184,11 +188,14 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_housekeeping();
 
     // node_members.cc: changes of members
+    raft::Outcome make_change(raft::ChangeMembership change);
     void begin_change(std::uint64_t sequence, RequestTable::Entry& entry);
     void on_change_outcome(std::uint64_t sequence, const raft::Outcome& outcome);
     void on_member_ask(raft::NodeId from, const proto::MemberAsk& ask);
     void on_member_tell(const proto::MemberTell& tell);
     void answer_members();
+    void tell_if_removed(raft::NodeId from);
+    void leave();
     void promote_ready();
 
     uv::Loop& loop_;
@@ -226,7 +233,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     std::uint64_t next_context_;
     std::map<raft::LogIndex, std::vector<ReadItem>> readable_;  // when so much is applied
     std::map<std::uint64_t, std::int64_t> lease_answers_;       // by sequence, that wait to be readable
-    std::optional<std::uint64_t> changing_;                     // whose ChangeMembership is in step()
+                                                                // whose ChangeMembership is in step()
     std::function<void()> handed_over_;
 
     Alarm raft_alarm_;

@@ -94,14 +94,9 @@ void Node::refuse_sent_before(raft::Term term) {
 }
 
 void Node::apply_configuration(const raft::Entry& entry) {
+    answer_members();  // before a later leader's no-op refuses those that wait
     const bool member = entry.configuration->find(identity_.node) != nullptr;
-    if (member_ && !member) {
-        fail(
-            "this node was removed from the cluster: its data directory is of no more use. To take part "
-            "again it "
-            "joins anew, with an empty one (outrider ctl member add)");
-        return;
-    }
+    if (member_ && !member) leave();
     member_ = member;
 }
 
@@ -139,8 +134,19 @@ void Node::consider_snapshot() {
     const bool large = bytes_since_snapshot_ >= std::max(kSnapshotBytes, store_->bytes());
     if ((!many && !large) || storage_->saving() || entries == 0) return;
     bytes_since_snapshot_ = 0;
-    storage_->save(*store_, {applied, core_->log().term(applied).value_or(raft::Term{}),
-                             core_->log().configuration_at(applied)});
+    storage_->save(*store_, applied_meta());
+}
+
+raft::SnapshotMeta Node::applied_meta() const {
+    const raft::LogIndex applied{store_->applied_index()};
+    return {applied, core_->log().term(applied).value_or(raft::Term{}),
+            core_->log().configuration_at(applied)};
+}
+
+bool Node::backup(Storage::OnBackup done) {
+    if (storage_->saving() || failed_ || closed_) return false;
+    storage_->save_backup(*store_, applied_meta(), std::move(done));
+    return true;
 }
 
 void Node::on_saved(const std::optional<raft::SnapshotMeta>& meta) {

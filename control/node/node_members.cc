@@ -7,6 +7,15 @@
 #include "control/node/node.h"
 
 namespace outrider::node {
+namespace {
+
+// Worth another try: nothing was appended, and what is in the way passes.
+bool passes(raft::Refusal refusal) {
+    return refusal == raft::Refusal::kNotLeader || refusal == raft::Refusal::kTransferring ||
+           refusal == raft::Refusal::kNotReady || refusal == raft::Refusal::kChangeInProgress;
+}
+
+}  // namespace
 
 void Node::change_members(Request& request, raft::ChangeMembership change) {
     RequestTable::Entry entry;
@@ -16,10 +25,30 @@ void Node::change_members(Request& request, raft::ChangeMembership change) {
     add(std::move(entry));
 }
 
+// Only by the leader, which knows who is there. A voter is not removed when those that are left and connected would be no
+// majority: the quorum would be lost with it.
+raft::Outcome Node::make_change(raft::ChangeMembership change) {
+    if (!leads()) return {.refusal = raft::Refusal::kNotLeader};
+    if (change.kind == raft::ChangeMembership::Kind::kRemove && members().voter(change.node)) {
+        std::size_t voters = 0;
+        std::size_t there = 0;
+        for (const raft::Member& member : members().members) {
+            if (!member.voter || member.id == change.node) continue;
+            ++voters;
+            if (member.id == identity_.node || peers_->connected(member.id)) ++there;
+        }
+        if (there < voters / 2 + 1) return {.refusal = raft::Refusal::kLastVoter};
+    }
+    raft::Effects effects = core_->step(loop_.now(), std::move(change));
+    const raft::Outcome outcome = *effects.outcome;
+    carry_out(std::move(effects));
+    schedule_turn();
+    return outcome;
+}
+
 void Node::begin_change(std::uint64_t sequence, RequestTable::Entry& entry) {
     if (leads()) {
-        changing_ = sequence;
-        step(entry.change);
+        on_change_outcome(sequence, make_change(entry.change));
         return;
     }
     outgoing_.Clear();
@@ -38,9 +67,7 @@ void Node::on_change_outcome(std::uint64_t sequence, const raft::Outcome& outcom
         entry->index = outcome.first_index;
         entry->term = outcome.term;
         answer_members();
-    } else if (outcome.refusal == raft::Refusal::kNotLeader ||
-               outcome.refusal == raft::Refusal::kTransferring ||
-               outcome.refusal == raft::Refusal::kNotReady) {
+    } else if (passes(outcome.refusal)) {
         entry->sent = false;
         parked_.push_back(sequence);
     } else {
@@ -49,16 +76,13 @@ void Node::on_change_outcome(std::uint64_t sequence, const raft::Outcome& outcom
 }
 
 void Node::on_member_ask(raft::NodeId from, const proto::MemberAsk& ask) {
-    raft::Outcome outcome{.refusal = raft::Refusal::kNotLeader};
-    if (leads()) {
-        raft::ChangeMembership change;
-        change.kind = static_cast<raft::ChangeMembership::Kind>(ask.kind());
-        change.node = {ask.node()};
-        change.address = ask.address();
-        raft::Effects effects = core_->step(loop_.now(), std::move(change));
-        outcome = *effects.outcome;
-        carry_out(std::move(effects));
-    }
+    raft::ChangeMembership change;
+    change.kind = static_cast<raft::ChangeMembership::Kind>(ask.kind());
+    change.node = {ask.node()};
+    change.address = ask.address();
+    const bool known = ask.kind() <= static_cast<std::uint32_t>(raft::ChangeMembership::Kind::kUpdate);
+    const raft::Outcome outcome =
+        known ? make_change(std::move(change)) : raft::Outcome{.refusal = raft::Refusal::kTooManyMembers};
     outgoing_.Clear();
     proto::MemberTell& tell = *outgoing_.mutable_member_tell();
     tell.set_sequence(ask.sequence());
@@ -69,7 +93,39 @@ void Node::on_member_ask(raft::NodeId from, const proto::MemberAsk& ask) {
     schedule_turn();
 }
 
+// A node that was removed hears nothing of the cluster any more, not even that: whoever leads it tells it when it asks for votes. The
+// term keeps a leader of the past from sending away a node that was added later.
+void Node::tell_if_removed(raft::NodeId from) {
+    const bool settled = core_->log().configuration_index() <= core_->commit_index();
+    if (!leads() || !settled || members().find(from) != nullptr) return;
+    outgoing_.Clear();
+    proto::MemberTell& tell = *outgoing_.mutable_member_tell();
+    tell.set_refusal(static_cast<std::uint32_t>(raft::Refusal::kNotMember));
+    tell.set_term(core_->term().value);
+    peers_->send(from, outgoing_);
+    schedule_turn();
+}
+
+void Node::leave() {
+    log_warning("this node was removed from the cluster");
+    // A leader that removed itself still has to say so to the others, and answers to give.
+    loop_.after(settings_.election_timeout, [this] {
+        fail(
+            "this node was removed from the cluster: its data directory is of no more use. To take part "
+            "again it joins "
+            "anew, with an empty one (outrider ctl member add)");
+    });
+}
+
 void Node::on_member_tell(const proto::MemberTell& tell) {
+    const bool removed = tell.sequence() == 0 &&
+                         tell.refusal() == static_cast<std::uint32_t>(raft::Refusal::kNotMember) &&
+                         tell.term() >= core_->term().value;
+    if (removed) {
+        if (member_ || members().find(identity_.node) != nullptr) leave();
+        member_ = false;
+        return;
+    }
     const RequestTable::Entry* entry = requests_.find(tell.sequence());
     if (entry == nullptr || entry->kind != Kind::kMembers) return;
     raft::Outcome outcome;
@@ -92,7 +148,7 @@ void Node::answer_members() {
 
 // Learners that were added as voters to be, and have caught up.
 void Node::promote_ready() {
-    if (!leads() || changing_) return;
+    if (!leads()) return;
     for (const raft::Member& member : members().members) {
         if (member.voter || !parse_member_address(member.address).promote) continue;
         const auto& peers = core_->peers();

@@ -273,7 +273,10 @@ void Node::answer(const ReadItem& item) {
         return;
     }
     RequestTable::Entry* entry = requests_.find(item.sequence);
-    if (entry == nullptr) return;
+    if (entry == nullptr) {
+        lease_answers_.erase(item.sequence);
+        return;
+    }
     if (entry->kind == Kind::kRead) {
         requests_.take(item.sequence)->request->on_readable();
         return;

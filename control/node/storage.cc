@@ -322,6 +322,7 @@ struct Storage::Saver {
     std::unique_ptr<store::SnapshotWriter> writer;
     unsigned ahead = 0;
     bool all_made = false;
+    OnBackup backup;  // set: it is not the node's own
     std::atomic<bool> cancelled{false};
     // Of the thread that writes.
     std::unique_ptr<wal::File> file;
@@ -330,17 +331,27 @@ struct Storage::Saver {
 };
 
 void Storage::save(store::Store& store, raft::SnapshotMeta meta) {
+    begin_save(store, std::move(meta), nullptr);
+}
+
+void Storage::save_backup(store::Store& store, raft::SnapshotMeta meta, OnBackup done) {
+    begin_save(store, std::move(meta), std::move(done));
+}
+
+void Storage::begin_save(store::Store& store, raft::SnapshotMeta meta, OnBackup backup) {
     require(saver_ == nullptr, "one snapshot is saved at a time");
     saver_ = std::make_shared<Saver>();
     saver_->meta = std::move(meta);
     saver_->writer = std::make_unique<store::SnapshotWriter>(store);
-    saver_->name = path(snapshot_name(saver_->meta.index));
+    saver_->name = path(backup ? "backup" : snapshot_name(saver_->meta.index));
+    saver_->backup = std::move(backup);
     file_thread_->submit([this, saver = saver_] {
-        auto opened = files_.open(saver->name + ".tmp", wal::FileSystem::OpenMode::kCreate);
-        if (opened.error) return report_failure(failed("create", saver->name + ".tmp", opened.error).message);
+        const std::string name = saver->name + ".tmp";
+        auto opened = files_.open(name, wal::FileSystem::OpenMode::kCreate);
+        if (opened.error) return report_failure(failed("create", name, opened.error).message);
         saver->file = std::move(opened.file);
         const std::string head = encode(SnapshotHead{identity_.cluster_id, saver->meta});
-        if (auto written = write_all(*saver->file, saver->name, 0, head); !written)
+        if (auto written = write_all(*saver->file, name, 0, head); !written)
             return report_failure(written.error());
         saver->at = head.size();
     });
@@ -355,22 +366,12 @@ void Storage::save_more() {
         ++saver_->ahead;
         file_thread_->submit([this, saver = saver_, frame, last = saver_->all_made] {
             if (failed_ || saver->file == nullptr) return;
-            bool placed = false;
-            if (!saver->cancelled && !last) {
-                if (auto written = write_all(*saver->file, saver->name, saver->at, *frame); !written)
-                    return report_failure(written.error());
-                saver->at += frame->size();
-            } else if (!saver->cancelled) {
-                if (auto done =
-                        put_in_place(files_, *saver->file, directory_, saver->name + ".tmp", saver->name);
-                    !done)
-                    return report_failure(done.error());
-                placed = true;
-            }
-            post_([this, saver, placed] {
+            const auto placed = write_frame(*saver, *frame, last);
+            if (!placed) return report_failure(placed.error());
+            post_([this, saver, done = *placed] {
                 --saver->ahead;
                 if (saver != saver_) return;
-                if (placed) {
+                if (done) {
                     end_save(true);
                 } else {
                     save_more();
@@ -378,6 +379,25 @@ void Storage::save_more() {
             });
         });
     }
+}
+
+// On the files' thread. True when the snapshot is whole, and in its place.
+Result<bool> Storage::write_frame(Saver& saver, const std::string& frame, bool last) {
+    if (saver.cancelled) return false;
+    const std::string name = saver.name + ".tmp";
+    if (!last) {
+        if (auto written = write_all(*saver.file, name, saver.at, frame); !written)
+            return Error{written.error()};
+        saver.at += frame.size();
+        return false;
+    }
+    if (saver.backup) {
+        if (const wal::IoError error = files_.remove(name)) return failed("delete", name, error);
+        return true;
+    }
+    if (auto done = put_in_place(files_, *saver.file, directory_, name, saver.name); !done)
+        return Error{done.error()};
+    return true;
 }
 
 void Storage::cancel_save() {
@@ -389,6 +409,10 @@ void Storage::cancel_save() {
 
 void Storage::end_save(bool done) {
     const auto saver = std::exchange(saver_, nullptr);
+    if (saver->backup) {
+        saver->backup(done ? std::shared_ptr<wal::File>(std::move(saver->file)) : nullptr, saver->at);
+        return;
+    }
     handler_->on_saved(done ? std::optional(saver->meta) : std::nullopt);
 }
 

@@ -80,6 +80,9 @@ class Storage {
     // Writes a snapshot of the store as it is now, which stays whole and in its place until on_saved() or cancel(). One at a time.
     void save(store::Store& store, raft::SnapshotMeta meta);
     bool saving() const { return saver_ != nullptr; }
+    // The same into a file without a name, for a backup: nullptr when it was given up. It is gone when it is closed.
+    using OnBackup = std::function<void(std::shared_ptr<wal::File> file, std::uint64_t bytes)>;
+    void save_backup(store::Store& store, raft::SnapshotMeta meta, OnBackup done);
     void cancel_save();
     // The snapshot `saved` is durable: the log may go, but for entries from `first_kept` on.
     void compact(const raft::SnapshotMeta& saved, raft::LogIndex first_kept);
@@ -124,7 +127,9 @@ class Storage {
                          const std::string& hard_state);
     void report_durable(raft::WriteId id);
     void report_failure(const std::string& reason);
+    void begin_save(store::Store& store, raft::SnapshotMeta meta, OnBackup backup);
     void save_more();
+    Result<bool> write_frame(Saver& saver, const std::string& frame, bool last);
     void end_save(bool done);
 
     wal::FileSystem& files_;

@@ -1,4 +1,4 @@
-// A file system that measures how long each fdatasync takes: the metric wal_sync_seconds.
+// A file system that measures how long each fdatasync of a log's segment takes: the metric wal_sync_seconds.
 #pragma once
 
 #include <functional>
@@ -24,7 +24,9 @@ class TimedFiles final : public wal::FileSystem {
     }
     Opened open(const std::string& path, OpenMode mode) override {
         Opened opened = files_.open(path, mode);
-        if (opened.file) opened.file = std::make_unique<TimedFile>(*this, std::move(opened.file));
+        // Only the log: its thread is the one that writes the metric.
+        const bool log = path.ends_with(".wal") || path.ends_with(".wal.tmp");
+        if (opened.file && log) opened.file = std::make_unique<TimedFile>(*this, std::move(opened.file));
         return opened;
     }
     wal::IoError rename(const std::string& from, const std::string& to) override {

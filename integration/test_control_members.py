@@ -1,0 +1,281 @@
+"""Changes of members, rolling restarts and backups of the quorum, as an operator makes them, while clients write."""
+import json
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness import free_port
+from quorum import PATIENCE, ControlNode, Quorum, Refused, raw, text, wait_for
+
+
+@pytest.fixture
+def quorum():
+    started = Quorum().start()
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+def run(*arguments, expect=0):
+    done = subprocess.run([os.environ["OUTRIDER_BIN"], *map(str, arguments)], capture_output=True, text=True,
+                          timeout=PATIENCE)
+    assert done.returncode == expect, done
+    return done
+
+
+def members(node):
+    return {member["name"] if "name" in member else member["peerURLs"][0]: member
+            for member in node.call("/cluster/member/list")["members"]}
+
+
+def newcomer(quorum, name="core-9"):
+    api, peer = free_port(), free_port()
+    peers = {node.node_name: f"127.0.0.1:{node.peer_port}" for node in quorum.alive()}
+    return ControlNode(name, api, peer, {**peers, name: f"127.0.0.1:{peer}"}, join=True)
+
+
+def applied(node):
+    return node.metric("outrider_control_applied_index")
+
+
+def join(quorum, node, through, learner=False):
+    through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{node.peer_port}"], "isLearner": learner})
+    node.start()
+    quorum.nodes.append(node)
+
+
+def caught_up(node, leader):
+    wait_for(f"{node.node_name} to catch up", lambda: applied(node) == applied(leader))
+
+
+class Writer:
+    """Writes numbered values through every living node in turn until it is stopped; remembers what was acknowledged."""
+
+    def __init__(self, quorum):
+        self.quorum = quorum
+        self.acknowledged = []
+        self.longest = 0.0
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.work)
+
+    def work(self):
+        last = time.monotonic()
+        for number in range(10**9):
+            if self.stopped.is_set():
+                return
+            nodes = list(self.quorum.nodes)
+            try:
+                nodes[number % len(nodes)].put(f"written/{number}", str(number))
+            except (OSError, Refused):
+                continue
+            now = time.monotonic()
+            self.longest = max(self.longest, now - last)
+            last = now
+            self.acknowledged.append(number)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join()
+
+    def check(self, node):
+        there = node.range("written/", range_end=text("written0"))
+        missing = [number for number in self.acknowledged if there.get(f"written/{number}") != str(number)]
+        assert not missing, f"acknowledged and not there: {missing[:10]} of {len(missing)}"
+
+    def wait_for_more(self, count=20):
+        goal = len(self.acknowledged) + count
+        wait_for("more writes", lambda: len(self.acknowledged) >= goal)
+
+
+def test_a_learner_is_added_promoted_and_removed(quorum):
+    through = quorum.followers()[0]
+    through.put("before", "1")
+    node = newcomer(quorum)
+    join(quorum, node, through, learner=True)
+    leader = quorum.leader()
+    caught_up(node, leader)
+    assert members(through)["core-9"]["isLearner"]
+    assert node.status()["isLearner"]
+    assert node.range("before") == {"before": "1"}
+    with pytest.raises(Refused) as twice:
+        through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{node.peer_port}"]})
+    assert twice.value.answer["error"] == "etcdserver: Peer URLs already exists"
+    identity = members(through)["core-9"]["ID"]
+    answer = through.call("/cluster/member/promote", {"ID": identity})
+    assert len(answer["members"]) == 4
+    wait_for("it to vote", lambda: not members(node)["core-9"].get("isLearner"))
+    with pytest.raises(Refused) as again:
+        through.call("/cluster/member/promote", {"ID": identity})
+    assert again.value.answer["error"] == "etcdserver: can only promote a learner member"
+    node.put("written by the new one", "2")
+    node.stop_keeping_data()
+    node.start()  # its own data is enough now, `join` or not
+    caught_up(node, quorum.leader())
+    through.call("/cluster/member/remove", {"ID": identity})
+    wait_for("the removed node to end", lambda: not node.alive())
+    assert "was removed from the cluster" in node.log(None)
+    assert "core-9" not in members(through)
+    quorum.nodes.remove(node)
+    with pytest.raises(Refused) as unknown:
+        through.call("/cluster/member/remove", {"ID": identity})
+    assert (unknown.value.status, unknown.value.answer["error"]) == (404, "etcdserver: member not found")
+
+
+def test_a_dead_node_is_replaced_while_clients_write(quorum):
+    dead = quorum.followers()[0]
+    identity = members(quorum.leader())[dead.node_name]["ID"]
+    with Writer(quorum) as writer:
+        writer.wait_for_more()
+        dead.kill()
+        quorum.nodes.remove(dead)
+        through = quorum.followers()[0]
+        # Without this one there would be no majority of those that are left.
+        with pytest.raises(Refused) as unsafe:
+            through.call("/cluster/member/remove", {"ID": members(through)[through.node_name]["ID"]})
+        assert "not enough started members" in unsafe.value.answer["error"]
+        through.call("/cluster/member/remove", {"ID": identity})
+        node = newcomer(quorum)
+        join(quorum, node, through)
+        wait_for("it to vote", lambda: "core-9" in members(through) and
+                 not members(through)["core-9"].get("isLearner"))
+        writer.wait_for_more()
+        another = next(other for other in quorum.nodes if other is not node and other is not quorum.leader())
+        another.kill()  # the new one is needed now
+        quorum.leader()
+        writer.wait_for_more()
+    for living in quorum.alive():
+        writer.check(living)
+
+
+def test_the_leader_can_be_removed(quorum):
+    leader = quorum.leader()
+    others = quorum.followers()
+    identity = members(leader)[leader.node_name]["ID"]
+    others[0].call("/cluster/member/remove", {"ID": identity})
+    wait_for("the removed node to end", lambda: not leader.alive())
+    quorum.nodes.remove(leader)
+    quorum.leader()
+    others[1].put("after", "x")
+    assert others[0].range("after") == {"after": "x"}
+
+
+def test_an_address_changes(quorum):
+    moved = quorum.followers()[0]
+    through = quorum.leader()
+    identity = members(through)[moved.node_name]["ID"]
+    moved.stop_keeping_data()
+    moved.peer_port = free_port()
+    through.call("/cluster/member/update", {"ID": identity, "peerURLs": [f"http://127.0.0.1:{moved.peer_port}"]})
+    moved.settings["peer_listen"] = f"127.0.0.1:{moved.peer_port}"
+    moved.start()
+    through.put("moved", "1")
+    caught_up(moved, through)
+    assert members(through)[moved.node_name]["peerURLs"] == [f"http://127.0.0.1:{moved.peer_port}"]
+    assert moved.range("moved") == {"moved": "1"}
+
+
+def test_a_rolling_restart_loses_no_write_and_little_time(quorum):
+    with Writer(quorum) as writer:
+        writer.wait_for_more()
+        for node in list(quorum.nodes):
+            node.stop_keeping_data()
+            node.start()
+            quorum.leader()
+            caught_up(node, quorum.leader(among=[other for other in quorum.nodes]))
+            writer.wait_for_more()
+    for node in quorum.nodes:
+        writer.check(node)
+    assert writer.longest < PATIENCE
+
+
+def test_a_backup_becomes_a_new_cluster(quorum, tmp_path):
+    for i in range(200):
+        quorum.nodes[i % 3].put(f"b/{i:03}", "v" * 2000 + str(i))
+    lease = quorum.nodes[0].call("/lease/grant", {"TTL": "1000"})["ID"]
+    quorum.nodes[0].put("b/leased", "x", lease=lease)
+    expected = quorum.nodes[0].range("b/", range_end=text("b0"))
+    revision = int(quorum.nodes[0].put("last", "1")["header"]["revision"])
+    file = tmp_path / "backup.snap"
+    source = quorum.followers()[0]
+    wait_for("all of it there", lambda: source.metric("outrider_control_revision") == revision)
+    saved = json.loads(run("ctl", "--endpoints", f"127.0.0.1:{source.port}", "--json", "snapshot", "save", file).stdout)
+    assert saved["revision"] == revision and saved["keys"] == 202 and saved["leases"] == 1
+    quorum.nodes[0].put("too late", "x")
+    assert json.loads(run("ctl", "--json", "snapshot", "status", file).stdout) == saved
+
+    damaged = tmp_path / "damaged.snap"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    assert "damaged" in run("ctl", "snapshot", "status", damaged, expect=1).stderr
+    damaged.write_bytes(file.read_bytes()[:-100])
+    assert "damaged or cut short" in run("ctl", "snapshot", "status", damaged, expect=1).stderr
+
+    restored = Quorum()
+    try:
+        for node in restored.nodes:
+            node.command()  # writes its file
+            run("ctl", "snapshot", "restore", file, "--config", node.config)
+        assert "is there already" in run("ctl", "snapshot", "restore", file, "--config", restored.nodes[0].config,
+                                         expect=1).stderr
+        restored.start()
+        for node in restored.nodes:
+            assert node.range("b/", range_end=text("b0")) == expected
+            assert node.range("too late") == {}
+            assert int(node.call("/lease/timetolive", {"ID": lease})["TTL"]) > 900
+        old, new = (cluster.nodes[0].status()["header"]["cluster_id"] for cluster in (quorum, restored))
+        assert old != new
+        answer = restored.nodes[1].put("b/new", "y")
+        assert int(answer["header"]["revision"]) == revision + 1
+        restored.nodes[0].kill()
+        restored.leader()
+        restored.nodes[0].start()
+        wait_for("it to follow", lambda: restored.nodes[0].range("b/new", serializable=True) == {"b/new": "y"})
+    finally:
+        restored.stop()
+
+
+def test_a_backup_whose_client_hangs_up_or_is_slow(quorum):
+    node = quorum.nodes[0]
+    for i in range(40):
+        node.put(f"big/{i}", "z" * 500_000)
+    for _ in range(3):
+        stream = node.stream("/maintenance/snapshot")
+        stream.end_input()
+        stream.next()
+        stream.close()
+    stream = node.stream("/maintenance/snapshot")
+    stream.end_input()
+    first = stream.next()
+    for i in range(20):
+        node.put("meanwhile", str(i))
+    size = len(raw(first["blob"]))
+    remaining = int(first["remaining_bytes"])
+    while True:
+        piece = stream.next()
+        if piece is None:
+            break
+        size += len(raw(piece["blob"]))
+        last = int(piece.get("remaining_bytes", 0))
+    stream.close()
+    assert last == 0 and size - len(raw(first["blob"])) == remaining
+
+
+def test_joining_waits_until_the_member_is_added(quorum):
+    node = newcomer(quorum)
+    node.ready = lambda: "yet: add it" in node.log(None)
+    node.start()
+    del node.ready
+    quorum.nodes[0].call("/cluster/member/add", {"peerURLs": [f"127.0.0.1:{node.peer_port}"]})
+    wait_for("it to serve", node.ready)
+    quorum.nodes.append(node)
+    caught_up(node, quorum.leader(among=quorum.nodes[:3]))
+    wait_for("it to vote", lambda: not members(quorum.nodes[0])["core-9"].get("isLearner"))

@@ -1,0 +1,357 @@
+// The storage on a disk in memory that loses, tears and fails (tests/wal/virtual_disk.h).
+#include "control/node/storage.h"
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "control/node/backup.h"
+#include "tests/wal/virtual_disk.h"
+
+namespace outrider::node {
+namespace {
+
+using raft::Entry;
+using raft::EntryType;
+using raft::LogIndex;
+using raft::WriteId;
+
+raft::ConfigurationRef founders() {
+    return std::make_shared<const raft::Configuration>(raft::Configuration{{{{1}, true, "a=h:1"}}});
+}
+
+Identity identity() {
+    return {11, {1}, "a", "", founders()};
+}
+
+Entry entry(std::uint64_t index, std::uint64_t term, std::size_t bytes = 10) {
+    Entry out;
+    out.term = {term};
+    out.index = {index};
+    out.type = EntryType::kCommand;
+    out.command = {7, index, std::make_shared<const std::string>(bytes, 'x')};
+    return out;
+}
+
+// Stands for the loop: runs what the storage's threads post.
+class Loop {
+  public:
+    void post(std::function<void()> task) {
+        const std::lock_guard lock(mutex_);
+        tasks_.push_back(std::move(task));
+        wake_.notify_one();
+    }
+    void run_until(const std::function<bool()>& done) {
+        while (!done()) {
+            std::unique_lock lock(mutex_);
+            ASSERT_TRUE(wake_.wait_for(lock, std::chrono::seconds(60), [this] { return !tasks_.empty(); }));
+            const std::function<void()> task = std::move(tasks_.front());
+            tasks_.pop_front();
+            lock.unlock();
+            task();
+        }
+    }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::deque<std::function<void()>> tasks_;
+};
+
+class StorageTest : public testing::Test, protected StorageHandler {
+  protected:
+    void open(std::uint64_t segment_bytes = 1 << 20) {
+        auto opened = Storage::open(disk_, "data", segment_bytes);
+        ASSERT_TRUE(opened.ok()) << opened.error();
+        storage_ = std::move(*opened);
+        if (!storage_->found().state.identity) {
+            ASSERT_TRUE(storage_->begin(identity()).ok());
+        }
+        found_ = std::move(storage_->found());
+        durable_ = {};
+        write_ = {};
+        storage_->start(*this, [this](std::function<void()> task) { loop_.post(std::move(task)); });
+    }
+    void close() { storage_.reset(); }
+
+    WriteId write(raft::Effects effects) {
+        effects.write = write_ = WriteId{write_.value + 1};
+        storage_->write(effects);
+        return write_;
+    }
+    WriteId append(std::uint64_t first, std::uint64_t last, std::uint64_t term, std::size_t bytes = 10) {
+        raft::Effects effects;
+        for (std::uint64_t i = first; i <= last; ++i)
+            effects.append.push_back(entry(i, term, bytes));
+        return write(std::move(effects));
+    }
+    void wait(WriteId id) {
+        loop_.run_until([&] { return durable_ >= id || !failure_.empty(); });
+    }
+    std::vector<std::uint64_t> entries() const {
+        std::vector<std::uint64_t> out;
+        for (const Entry& one : found_.state.entries)
+            out.push_back(one.index.value);
+        return out;
+    }
+    // A store that has applied that many puts.
+    static void fill(store::Store& store, std::uint64_t last) {
+        for (std::uint64_t i = store.applied_index() + 1; i <= last; ++i) {
+            store::Command command;
+            command.request =
+                store::PutRequest{"key" + std::to_string(i), std::string(1000, 'v'), {}, false, false, false};
+            store.apply(i, command);
+        }
+    }
+
+    void on_durable(WriteId last) override { durable_ = last; }
+    void on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::Store> store) override {
+        installed_ = meta;
+        installed_store_ = std::move(store);
+    }
+    void on_saved(const std::optional<raft::SnapshotMeta>& meta) override {
+        saved_ = meta;
+        ++saves_;
+    }
+    void on_storage_failed(const std::string& reason) override { failure_ = reason; }
+
+    wal::VirtualDisk disk_{1};
+    Loop loop_;
+    std::unique_ptr<Storage> storage_;
+    Storage::Found found_;
+    WriteId write_;
+    WriteId durable_;
+    std::optional<raft::SnapshotMeta> installed_;
+    std::unique_ptr<store::Store> installed_store_;
+    std::optional<raft::SnapshotMeta> saved_;
+    unsigned saves_ = 0;
+    std::string failure_;
+};
+
+TEST_F(StorageTest, WhatIsDurableIsThereAfterAPowerLoss) {
+    open();
+    raft::Effects effects;
+    effects.hard_state = raft::HardState{{3}, {1}};
+    effects.append = {entry(1, 3), entry(2, 3)};
+    wait(write(std::move(effects)));
+    close();
+    disk_.power_loss();
+    open();
+    EXPECT_EQ(found_.state.hard_state, (raft::HardState{{3}, {1}}));
+    EXPECT_THAT(entries(), testing::ElementsAre(1, 2));
+    EXPECT_EQ(*found_.state.entries[1].command.data, std::string(10, 'x'));
+    EXPECT_EQ(found_.state.entries[1].command.client, 7U);
+}
+
+TEST_F(StorageTest, ATruncationHoldsAfterAPowerLoss) {
+    open();
+    append(1, 9, 1);
+    raft::Effects effects;
+    effects.truncate_after = LogIndex{4};
+    effects.append = {entry(5, 2)};
+    wait(write(std::move(effects)));
+    close();
+    disk_.power_loss();
+    open();
+    EXPECT_THAT(entries(), testing::ElementsAre(1, 2, 3, 4, 5));
+    EXPECT_EQ(found_.state.entries.back().term, raft::Term{2});
+}
+
+TEST_F(StorageTest, AFailedSyncIsReportedOnceAndNothingIsDurableAfterIt) {
+    open();
+    wait(append(1, 1, 1));
+    disk_.faults.sync_error = 1;
+    append(2, 2, 1);
+    loop_.run_until([&] { return !failure_.empty(); });
+    EXPECT_THAT(failure_, testing::HasSubstr("sync"));
+    EXPECT_EQ(durable_, WriteId{1});
+    disk_.faults.sync_error = 0;
+    append(3, 3, 1);
+    close();
+    EXPECT_EQ(durable_, WriteId{1});
+}
+
+TEST_F(StorageTest, AFullDiskEndsTheNode) {
+    open();
+    wait(append(1, 1, 1));
+    disk_.capacity = disk_.used();
+    append(2, 2, 1, 1 << 20);
+    loop_.run_until([&] { return !failure_.empty(); });
+    EXPECT_EQ(durable_, WriteId{1});
+}
+
+TEST_F(StorageTest, ASecondProcessIsRefused) {
+    open();
+    const auto second = Storage::open(disk_, "data", 1 << 20);
+    ASSERT_FALSE(second.ok());
+    EXPECT_THAT(second.error(), testing::HasSubstr("in use"));
+}
+
+TEST_F(StorageTest, ASnapshotTakesThePlaceOfTheLogBeforeIt) {
+    open(4096);
+    store::Store store;
+    wait(append(1, 200, 1, 500));
+    const std::uint64_t before = disk_.used();
+    fill(store, 150);
+    storage_->save(store, {{150}, {1}, founders()});
+    fill(store, 200);  // goes on meanwhile
+    loop_.run_until([&] { return saves_ == 1; });
+    ASSERT_TRUE(saved_);
+    storage_->compact(*saved_, LogIndex{141});
+    wait(append(201, 260, 1, 500));
+    close();
+    EXPECT_LT(disk_.used(), before + 60 * 600 + 200'000);
+    disk_.power_loss();
+    open(4096);
+    EXPECT_EQ(found_.state.snapshot.index, LogIndex{150});
+    EXPECT_EQ(found_.store->applied_index(), 150U);
+    EXPECT_EQ(found_.store->revision().value, 151);
+    EXPECT_EQ(entries().front(), 151U);
+    EXPECT_EQ(entries().back(), 260U);
+    EXPECT_EQ(found_.state.identity->cluster_id, 11U);
+}
+
+TEST_F(StorageTest, SegmentsBeforeASnapshotAreDeleted) {
+    open(4096);
+    store::Store store;
+    std::uint64_t last = 0;
+    for (int round = 0; round < 4; ++round) {
+        wait(append(last + 1, last + 200, 1, 500));
+        last += 200;
+        fill(store, last);
+        storage_->save(store, {{last}, {1}, founders()});
+        const unsigned want = static_cast<unsigned>(round) + 1;
+        loop_.run_until([&] { return saves_ == want; });
+        storage_->compact(*saved_, LogIndex{last + 1});
+    }
+    wait(append(last + 1, last + 1, 1));
+    std::size_t segments = 0;
+    std::size_t snapshots = 0;
+    close();
+    for (const std::string& path : disk_.paths()) {
+        if (path.ends_with(".wal")) ++segments;
+        if (path.ends_with(".snap")) ++snapshots;
+    }
+    EXPECT_EQ(snapshots, 1U);
+    EXPECT_LT(segments, 60U);  // all of it were 100 and more
+    open(4096);
+    EXPECT_THAT(entries(), testing::ElementsAre(last + 1));
+}
+
+TEST_F(StorageTest, ALeadersSnapshotIsInstalledFromItsChunks) {
+    store::Store theirs;
+    fill(theirs, 500);
+    wal::VirtualDisk other{2};
+    ASSERT_FALSE(other.make_directory("x"));
+    ASSERT_TRUE(write_snapshot_file(other, "x", {11, {{500}, {4}, founders()}}, theirs).ok());
+    const std::string bytes = other.read("x/" + snapshot_name({500}));
+
+    open();
+    append(1, 20, 1);
+    const raft::SnapshotMeta meta{{500}, {4}, founders()};
+    for (std::size_t at = 0; at < bytes.size();) {
+        const std::size_t size = std::min<std::size_t>(100'000, bytes.size() - at);
+        raft::Effects effects;
+        effects.chunk =
+            raft::StoreChunk{meta, at, std::make_shared<const std::string>(bytes.substr(at, size))};
+        at += size;
+        if (at == bytes.size()) effects.install = meta;
+        write(std::move(effects));
+    }
+    const WriteId last = append(501, 502, 4);
+    wait(last);
+    ASSERT_TRUE(installed_);
+    EXPECT_EQ(installed_->index, LogIndex{500});
+    EXPECT_EQ(installed_store_->hash(installed_store_->revision()), theirs.hash(theirs.revision()));
+
+    raft::SnapshotChunk chunk;
+    chunk.meta = meta;
+    ASSERT_TRUE(storage_->read_chunk(chunk));
+    EXPECT_EQ(bytes.substr(0, chunk.data->size()), *chunk.data);
+    chunk.meta.index = {499};
+    EXPECT_FALSE(storage_->read_chunk(chunk));
+    close();
+    disk_.power_loss();
+    open();
+    EXPECT_EQ(found_.state.snapshot.index, LogIndex{500});
+    EXPECT_THAT(entries(), testing::ElementsAre(501, 502));
+    EXPECT_EQ(found_.store->applied_index(), 500U);
+}
+
+TEST_F(StorageTest, AnotherClustersSnapshotIsNotInstalled) {
+    store::Store theirs;
+    fill(theirs, 5);
+    wal::VirtualDisk other{2};
+    ASSERT_FALSE(other.make_directory("x"));
+    ASSERT_TRUE(write_snapshot_file(other, "x", {12, {{5}, {4}, founders()}}, theirs).ok());
+    open();
+    const raft::SnapshotMeta meta{{5}, {4}, founders()};
+    raft::Effects effects;
+    effects.chunk =
+        raft::StoreChunk{meta, 0, std::make_shared<const std::string>(other.read("x/" + snapshot_name({5})))};
+    effects.install = meta;
+    write(std::move(effects));
+    loop_.run_until([&] { return !failure_.empty(); });
+    EXPECT_FALSE(installed_);
+}
+
+// Any prefix of what happens when a snapshot is saved and the log cut may be the last that reached the disk.
+TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfASnapshot) {
+    for (std::uint64_t steps = 1; steps < 60; ++steps) {
+        disk_ = wal::VirtualDisk{steps};
+        failure_.clear();
+        saves_ = 0;
+        open(4096);
+        store::Store store;
+        wait(append(1, 60, 1, 500));
+        fill(store, 50);
+        disk_.die_after(steps);
+        storage_->save(store, {{50}, {1}, founders()});
+        loop_.run_until([&] { return saves_ == 1 || !failure_.empty(); });
+        if (failure_.empty()) {
+            storage_->compact(*saved_, LogIndex{51});
+            wait(append(61, 61, 1));
+        }
+        close();
+        disk_.die_after(UINT64_MAX);
+        disk_.power_loss();
+        open(4096);
+        const std::uint64_t begin = found_.state.snapshot.index.value;
+        EXPECT_TRUE(begin == 0 || begin == 50) << steps;
+        EXPECT_EQ(found_.store->applied_index(), begin);
+        ASSERT_FALSE(entries().empty()) << steps;
+        EXPECT_EQ(entries().front(), begin + 1) << steps;
+        EXPECT_GE(entries().back(), 60U) << steps;
+        close();
+    }
+}
+
+TEST_F(StorageTest, ABackupIsRestoredAsAnotherCluster) {
+    open();
+    store::Store store;
+    fill(store, 40);
+    std::shared_ptr<wal::File> file;
+    std::uint64_t size = 0;
+    storage_->save_backup(store, {{40}, {1}, founders()},
+                          [&](std::shared_ptr<wal::File> made, std::uint64_t bytes) {
+                              file = std::move(made);
+                              size = bytes;
+                          });
+    loop_.run_until([&] { return file != nullptr; });
+    std::string bytes(size, '\0');
+    ASSERT_EQ(file->read_at(0, bytes).bytes, size);
+    close();
+    disk_.put("backup", bytes + "not the digest, which has 32 byt");
+    config::ControlSettings settings;
+    settings.name = "a";
+    settings.data = "restored";
+    EXPECT_THAT(read_backup(disk_, "backup").error(), testing::HasSubstr("SHA-256"));
+    EXPECT_FALSE(restore_backup(disk_, "backup", settings).ok());
+}
+
+}  // namespace
+}  // namespace outrider::node
