@@ -267,6 +267,7 @@ void Node::on_peer_connected(raft::NodeId) {
 
 void Node::on_peer_lost(raft::NodeId peer) {
     if (closed_ || peer != core_->leader()) return;
+    step(raft::LeaderGone{peer});
     // What it was asked may be lost; reads can be asked for again.
     std::vector<ReadGroup> groups;
     for (auto& [context, group] : read_groups_)

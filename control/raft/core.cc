@@ -10,6 +10,14 @@
 
 namespace outrider::raft {
 
+namespace {
+
+// Of the election timeout, when the leader is known to be gone.
+constexpr int kHeardLaterShare = 16;  // by which one voter may have heard it later than another
+constexpr int kGoneShare = 4;         // over which campaigns are spread
+
+}  // namespace
+
 Core::Core(Start start, Instant now)
     : id_(start.id),
       options_(start.options),
@@ -148,9 +156,11 @@ void Core::follow_role() {
 }
 
 void Core::reset_election_deadline() {
-    const auto t = static_cast<std::uint64_t>(options_.election_timeout.count());
-    election_deadline_ =
-        now_ + options_.election_timeout + Duration(static_cast<std::int64_t>(random_.below(t)));
+    election_deadline_ = now_ + options_.election_timeout + up_to(options_.election_timeout);
+}
+
+Duration Core::up_to(Duration bound) {
+    return Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(bound.count()))));
 }
 
 void Core::send(NodeId to, Body body) {
@@ -203,6 +213,16 @@ void Core::on(const Compact& compact) {
     require(compact.snapshot <= applied_, "a snapshot covers applied entries only");
     if (compact.snapshot < log_.snapshot().index) return;  // one that came from the leader has overtaken it
     log_.compact(compact.snapshot, compact.first_kept);
+}
+
+// Not at once: who has heard the leader a little later refuses until its own election timeout is over. The rest is chance, so
+// that two do not campaign together.
+void Core::on(const LeaderGone& gone) {
+    if (role_ != Role::kFollower || gone.leader == kNoNode || gone.leader != leader_) return;
+    leader_gone_ = true;
+    const Duration t = options_.election_timeout;
+    const Instant soon = std::max(leader_heard_ + t, now_) + t / kHeardLaterShare + up_to(t / kGoneShare);
+    election_deadline_ = std::min(election_deadline_, soon);
 }
 
 LogIndex Core::low_water_mark() const {

@@ -101,12 +101,14 @@ class Core {
     void on(Message& message);
     void on(const Persisted& persisted);
     void on(const Compact& compact);
+    void on(const LeaderGone& gone);
     bool admit(const Message& message);
     void finish(const RoleChange& before, const Configuration* configuration_before);
     WriteId write();
     void send(NodeId to, Body body);
     void become_follower(Term term, NodeId leader);
     void reset_election_deadline();
+    Duration up_to(Duration bound);
     bool voter() const { return configuration().voter(id_); }
     bool may_campaign() const;
     void follow_role();
@@ -191,6 +193,7 @@ class Core {
     NodeId leader_;
     Instant leader_heard_;       // stickiness counts from it
     Instant election_deadline_;  // while not leading
+    bool leader_gone_ = false;   // until another is heard
 
     std::vector<NodeId> granted_;            // while a (pre-)candidate
     std::optional<WriteId> own_vote_write_;  // a candidate's: its own vote counts when it is durable

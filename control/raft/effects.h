@@ -75,8 +75,15 @@ struct Compact {
     LogIndex first_kept{};
 };
 
-using Event =
-    std::variant<Tick, Message, Propose, ChangeMembership, TransferLeadership, BeginRead, Persisted, Compact>;
+// The connection to the leader is lost: its process is most likely dead. Its followers then campaign soon after
+// the election timeout instead of up to twice that. A hint: it moves a deadline, and votes and leases count from when the
+// leader was heard as ever. When it was none, the leader's next word takes it back.
+struct LeaderGone {
+    NodeId leader{};
+};
+
+using Event = std::variant<Tick, Message, Propose, ChangeMembership, TransferLeadership, BeginRead, Persisted,
+                           Compact, LeaderGone>;
 
 // ---- out ----
 

@@ -31,6 +31,9 @@ void Core::ask_for_votes(bool pre, bool transfer) {
         hard_state_ = {{hard_state_.term.value + 1}, id_};
     }
     reset_election_deadline();
+    // Refused by a voter that heard the leader later, perhaps: a pre-vote may be asked for again at any time.
+    const Duration again = options_.election_timeout / 4;
+    if (pre && leader_gone_) election_deadline_ = now_ + again + up_to(again);
     for (const Member& member : configuration().members) {
         const bool votes = member.voter || bug(Bug::kLearnerCounted);
         if (!votes || member.id == id_) continue;
@@ -91,6 +94,7 @@ void Core::on_body(const Message& message, const TimeoutNow&) {
 void Core::become_leader() {
     role_ = Role::kLeader;
     leader_ = id_;
+    leader_gone_ = false;
     granted_.clear();
     own_vote_write_.reset();
     lease_given_up_ = false;

@@ -200,6 +200,8 @@ void Script::request(const Words& words) {
         step(node, std::move(propose));
     } else if (verb == "read") {
         step(node, BeginRead{std::stoull(words[2])});
+    } else if (verb == "gone") {
+        step(node, LeaderGone{id_of(words[2])});
     } else if (verb == "transfer") {
         step(node, TransferLeadership{id_of(words[2])});
     } else if (verb == "add-learner") {

@@ -12,6 +12,7 @@
 //   partition A B | C        nothing passes between the groups; heal ends it
 //   propose N TEXT…          one command each
 //   read N CONTEXT
+//   gone N LEADER            N's connection to the leader was closed by its end
 //   transfer N TO / add-learner N NODE / promote N NODE / remove N NODE
 //   hold N / sync N          N's disk waits / has synced, and syncs at once again
 //   crash N / restart N      what is not synced is lost
