@@ -25,6 +25,8 @@ what to ask for
   --body BYTES           POST with such a body
   --chunked              ... sent as chunks of 16 KiB
   --json TEXT            POST with this body, as application/json
+  --numbers N            each ######## in that body is the request's number modulo N, as 8 hex digits (which
+                         are base64 as well)
   --key unique|pool:N    an Idempotency-Key: another one in each request, or N of them in turn (the same
                          N each time this program is started); recorded answers count as "replayed"
 
@@ -104,6 +106,7 @@ const Option kOptions[] = {
     {"body", required_argument, [](O& o, Text value) { set(o.body, value); }},
     {"chunked", no_argument, [](O& o, Text) { o.chunked = true; }},
     {"json", required_argument, [](O& o, Text value) { o.json = value; }},
+    {"numbers", required_argument, [](O& o, Text value) { set(o.numbers, value); }},
     {"key", required_argument, [](O& o, Text value) { set_keys(o, value); }},
     {"seconds", required_argument, [](O& o, Text value) { set(o.seconds, value); }},
     {"rate", required_argument, [](O& o, Text value) { set(o.rate, value); }},
@@ -137,6 +140,7 @@ void check(const LoadOptions& options) {
         usage_error("--connections-max and --record want a --rate");
     }
     if (!options.json.empty() && options.body > 0) usage_error("--json and --body are two bodies");
+    if (options.numbers > 0 && options.json.empty()) usage_error("--numbers wants --json");
     if (options.slow_path.empty() != (options.slow_every == 0)) {
         usage_error("--slow-path and --slow-every belong together");
     }

@@ -41,6 +41,7 @@ struct LoadOptions {
     std::uint64_t body = 0;     // POST with a body of so many bytes
     bool chunked = false;       // frame that body as chunks
     std::string json;           // POST with this body instead, as JSON
+    std::uint64_t numbers = 0;  // each "########" in json is a request's number modulo this; 0: left as it is
     Keys keys = Keys::kNone;
     std::uint64_t keys_in_pool = 0;
     unsigned drip_bytes = 200;   // of the head sent at once

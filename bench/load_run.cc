@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <deque>
 #include <string_view>
+#include <vector>
 
 #include <sys/resource.h>
 
@@ -19,6 +20,7 @@ namespace {
 constexpr double kSecond = 1e9;
 constexpr std::string_view kKeyPlace =
     "0123456789abcdef-0123456789abcdef";                   // in a request: what is to be replaced
+constexpr std::string_view kNumberPlace = "########";      // in a JSON body: the same
 constexpr std::uint64_t kCountedRunMax = 300'000'000'000;  // under callgrind a proxy is slow
 
 std::uint64_t own_cpu_ns() {
@@ -31,27 +33,39 @@ std::uint64_t own_cpu_ns() {
     return nanoseconds(use.ru_utime) + nanoseconds(use.ru_stime);
 }
 
-void write_hex(char* out, std::uint64_t value) {
-    for (int shift = 60; shift >= 0; shift -= 4)
+void write_hex(char* out, std::uint64_t value, int digits = 16) {
+    for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4)
         *out++ = "0123456789abcdef"[(value >> shift) & 15];
 }
 
-// A prepared request whose key, if it has one, can be changed.
+// A prepared request whose key and numbers, if it has any, can be changed.
 class Request {
   public:
     Request(const LoadOptions& options, const std::string& path)
         : text_(make_request(options, path)),
-          key_(options.keys == Keys::kNone ? std::string::npos : text_.find(kKeyPlace)) {}
+          key_(options.keys == Keys::kNone ? std::string::npos : text_.find(kKeyPlace)) {
+        if (options.numbers == 0) return;
+        for (std::size_t at = text_.find(kNumberPlace); at != std::string::npos;
+             at = text_.find(kNumberPlace, at + kNumberPlace.size()))
+            numbers_.push_back(at);
+    }
 
     const std::string& text() const { return text_; }
+    // Whether two requests are ever different.
+    bool changes() const { return key_ != std::string::npos || !numbers_.empty(); }
     void set_key(std::uint64_t of_process, std::uint64_t number) {
         write_hex(&text_[key_], of_process);
         write_hex(&text_[key_ + kKeyPlace.size() / 2 + 1], number);
+    }
+    void set_numbers(std::uint64_t number) {
+        for (const std::size_t at : numbers_)
+            write_hex(&text_[at], number, static_cast<int>(kNumberPlace.size()));
     }
 
   private:
     std::string text_;
     std::size_t key_;
+    std::vector<std::size_t> numbers_;
 };
 
 // Counters at one instant; the difference of two describes the measured window.
@@ -161,9 +175,11 @@ class LoadRun {
     void send(LoadConnection& connection, std::uint64_t scheduled, std::uint64_t now) {
         const bool slow = options_.slow_every > 0 && sent_ % options_.slow_every == 0;
         Request& request = slow ? slow_request_ : request_;
-        if (options_.keys != Keys::kNone) {
-            request.set_key(key_of_process_,
-                            options_.keys == Keys::kPool ? sent_ % options_.keys_in_pool : sent_);
+        if (request.changes()) {
+            if (options_.keys != Keys::kNone)
+                request.set_key(key_of_process_,
+                                options_.keys == Keys::kPool ? sent_ % options_.keys_in_pool : sent_);
+            if (options_.numbers > 0) request.set_numbers(sent_ % options_.numbers);
             connection.send_copy(request.text(), {scheduled, now, slow});
         } else {
             connection.send(request.text(), {scheduled, now, slow});

@@ -5,13 +5,13 @@
 #include <memory>
 #include <utility>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "base/http/client_connection.h"
 #include "base/units.h"
 #include "base/uv/loop.h"
 #include "base/wal/posix_files.h"
+#include "cli/ctl.h"
 #include "config/control_settings.h"
 #include "config/syntax.h"
 #include "control/node/backup.h"
@@ -215,23 +215,22 @@ int snapshot_restore(const SnapshotRestore& restore, bool json) {
     return 0;
 }
 
-void add_snapshot_commands(CLI::App& ctl, const std::vector<std::string>& endpoints, const bool& json,
-                           int& code) {
+void add_ctl_snapshot(CLI::App& ctl, const CtlOptionsPtr& options) {
     auto* snapshot = ctl.add_subcommand("snapshot", "Backups: save, look at, restore");
     snapshot->require_subcommand(1);
 
     auto save = std::make_shared<SnapshotSave>();
     auto* save_command = snapshot->add_subcommand("save", "Save the state of the quorum to a file");
     save_command->add_option("file", save->file, "The file to write")->required();
-    save_command->callback([save, &endpoints, &json, &code] {
-        save->endpoints = endpoints;
-        code = snapshot_save(*save, json);
+    save_command->callback([save, options] {
+        save->endpoints = options->endpoint_list();
+        *options->code = snapshot_save(*save, options->json);
     });
 
     auto file = std::make_shared<std::string>();
     auto* status_command = snapshot->add_subcommand("status", "Check a backup and say what is in it");
     status_command->add_option("file", *file, "The backup")->required();
-    status_command->callback([file, &json, &code] { code = snapshot_status(*file, json); });
+    status_command->callback([file, options] { *options->code = snapshot_status(*file, options->json); });
 
     auto restore = std::make_shared<SnapshotRestore>();
     auto* restore_command = snapshot->add_subcommand(
@@ -243,7 +242,8 @@ void add_snapshot_commands(CLI::App& ctl, const std::vector<std::string>& endpoi
     restore_command->add_option("--name", restore->name, "The node's name");
     restore_command->add_option("--peers", restore->peers, "All nodes, NAME=HOST:PORT")->delimiter(',');
     restore_command->add_option("--cluster", restore->cluster, "The cluster's name, if it has one");
-    restore_command->callback([restore, &json, &code] { code = snapshot_restore(*restore, json); });
+    restore_command->callback(
+        [restore, options] { *options->code = snapshot_restore(*restore, options->json); });
 }
 
 }  // namespace outrider::cli

@@ -1,14 +1,11 @@
-// outrider ctl snapshot save | status | restore: backups of the quorum. Each returns the process's exit code.
+// outrider ctl snapshot save | status | restore: backups of the quorum (add_ctl_snapshot in ctl.h). Each returns the process's exit
+// code.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "base/time.h"
-
-namespace CLI {
-class App;
-}
 
 namespace outrider::cli {
 
@@ -31,9 +28,5 @@ struct SnapshotRestore {
     std::string cluster;
 };
 int snapshot_restore(const SnapshotRestore& restore, bool json);
-
-// Adds `snapshot` with its three commands. `endpoints` and `json` are the parent's options, read when a command runs.
-void add_snapshot_commands(CLI::App& ctl, const std::vector<std::string>& endpoints, const bool& json,
-                           int& code);
 
 }  // namespace outrider::cli

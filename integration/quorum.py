@@ -191,11 +191,15 @@ class Stream:
 class Quorum:
     """Nodes that found a cluster together."""
 
-    def __init__(self, count=3, **settings):
+    def __init__(self, count=3, kind=ControlNode, **settings):
         names = [f"core-{i}" for i in range(count)]
         ports = {name: (free_port(), free_port()) for name in names}
-        self.peers = {name: f"127.0.0.1:{ports[name][1]}" for name in names}
-        self.nodes = [ControlNode(name, *ports[name], self.peers, **settings) for name in names]
+        self.peers = self.addresses({name: peer_port for name, (_, peer_port) in ports.items()})
+        self.nodes = [kind(name, *ports[name], self.peers, **settings) for name in names]
+
+    def addresses(self, ports):
+        """Where the nodes reach each other."""
+        return {name: f"127.0.0.1:{port}" for name, port in ports.items()}
 
     def start(self):
         for node in self.nodes:

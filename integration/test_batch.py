@@ -267,6 +267,33 @@ def test_json_rpc(serve):
         assert app.requests[-1].target == b"/orders", "a client's own batch goes by itself"
 
 
+def test_json_rpc_answers_that_fit_nobody(serve):
+    """Two clients have the same id: an answer that is missing, twice there or nobody's costs only whose it is."""
+    def rpc(answers):
+        def script(exchange):
+            ids = [one["id"] for one in json.loads(exchange.read_body())]
+            exchange.reply(body=json.dumps([{"jsonrpc": "2.0", "id": number(ids), "result": result}
+                                            for number, result in answers]).encode())
+        return script
+
+    request = post({"jsonrpc": "2.0", "method": "m", "id": 1})
+    one, two = (lambda ids: ids[0]), (lambda ids: ids[1])
+    rows = [([(two, "b"), (one, "a")], ["a", "b"]),               # out of order
+            ([(two, "b")], [502, "b"]),                           # one is missing
+            ([(one, "a"), (one, "c"), (two, "b")], [502, "b"]),   # one is there twice
+            ([(one, "a"), (two, "b"), (lambda ids: 10 ** 6, "c")], ["a", "b"])]
+    for answers, expected in rows:
+        gate = Gate(rpc([(one, "first")]))
+        with endpoints(Turns(gate, rpc(answers))) as (app,):
+            sidecar = serve(app.port, format="json-rpc")
+            with behind(sidecar, app, [request, request], first=request) as (first, clients):
+                gate.open()
+                assert json.loads(first.response().body)["result"] == "first"
+                got = [client.response() for client in clients]
+                assert [json.loads(a.body)["result"] if a.status == 200 else a.status for a in got] == expected, answers
+                assert all(json.loads(a.body)["id"] == 1 for a in got if a.status == 200)
+
+
 # ---- failures --------------------------------------------------------------------------------------------------------------
 
 

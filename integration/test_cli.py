@@ -12,7 +12,7 @@ import pytest
 
 from sidecar import PROGRAM, Sidecar, cluster, free_port, route, run, wait_until
 
-COMMANDS = ["run", "validate", "ready", "drain", "wait"]
+COMMANDS = ["run", "validate", "ready", "drain", "wait", "ctl"]
 BODY = route("all", respond={"body": "hello"})
 
 
@@ -55,7 +55,7 @@ def test_help_names_every_command():
 def test_each_command_has_help(command):
     result = run(command, "--help")
     assert result.returncode == 0 and not result.stderr
-    assert "--config" in result.stdout
+    assert ("--endpoints" if command == "ctl" else "--config") in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [

@@ -242,7 +242,7 @@ def test_the_leaders_own_deadline_is_not_the_others(serve, subject):
     turns = Turns(silent, echo)
     with endpoints(turns) as (app,):
         sidecar = serve(app.port)
-        with sent(sidecar, 1, fields=[("Outrider-Deadline-Ms", "500")]) as leader, sent(sidecar, 4) as others:
+        with sent(sidecar, 1, fields=[("Outrider-Deadline-Ms", "2000")]) as leader, sent(sidecar, 4) as others:
             assert leader[0].response().status == 504
             assert {(one.status, one.body) for one in answers(others)} == {(200, b"/same")}
         assert len(app.heads) == 2, "the first of the others leads the rest"
@@ -253,7 +253,7 @@ def test_a_followers_own_deadline(serve, subject):
     gate = Gate()
     with endpoints(gate) as (app,):
         sidecar = serve(app.port)
-        with sent(sidecar, 2) as clients, sent(sidecar, 1, target="/same", fields=[("Outrider-Deadline-Ms", "100")]) as hasty:
+        with sent(sidecar, 2) as clients, sent(sidecar, 1, target="/same", fields=[("Outrider-Deadline-Ms", "2000")]) as hasty:
             assert hasty[0].response().status == 504
             gate.open()
             assert {one.status for one in answers(clients)} == {200}

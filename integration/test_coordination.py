@@ -281,7 +281,8 @@ def test_leases(cluster, at):
     assert (left["ID"], left["grantedTTL"]) == (lease, "60") and 0 < int(left["TTL"]) <= 60
     assert sorted(plain(name) for name in left["keys"]) == [at + "a", at + "b"]
     assert "keys" not in cluster.body("/v3/lease/timetolive", {"ID": lease})
-    assert {"ID": lease} in cluster.body("/v3/lease/leases", {})["leases"]
+    # What a member knows by itself, it may know later.
+    wait_until(lambda: {"ID": lease} in cluster.body("/v3/lease/leases", {}).get("leases", []), 30, "every member to know it")
     cluster.put(at + "b", "free")  # without the lease it is detached
     cluster.put(at + "a", "kept", ignore_lease=True)
     assert cluster.body("/v3/kv/range", key(at + "a"))["kvs"][0]["lease"] == lease

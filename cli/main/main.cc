@@ -4,7 +4,7 @@
 #include "base/units.h"
 #include "cli/admin_client.h"
 #include "cli/commands.h"
-#include "cli/ctl_snapshot.h"
+#include "cli/ctl.h"
 #include "cli/demo.h"
 
 #ifndef OUTRIDER_VERSION
@@ -83,15 +83,6 @@ int main(int argc, char** argv) {
     wait_for->callback(
         [&] { code = cli::wait_and_exec(target, *outrider::parse_duration(wait_timeout), command); });
 
-    std::vector<std::string> endpoints{"127.0.0.1:2379"};
-    bool json = false;
-    auto* ctl = app.add_subcommand("ctl", "Talk to the control plane's quorum");
-    ctl->require_subcommand(1);
-    ctl->add_option("--endpoints", endpoints, "Nodes of the quorum, host:port (default 127.0.0.1:2379)")
-        ->delimiter(',');
-    ctl->add_flag("--json", json, "For programs");
-    cli::add_snapshot_commands(*ctl, endpoints, json, code);
-
     cli::DemoOptions demo_options;
     demo_options.program = argv[0];
     auto* demo =
@@ -99,6 +90,8 @@ int main(int argc, char** argv) {
     demo->add_option("--port", demo_options.port, "The sidecar's port (another one when taken)");
     demo->add_option("--admin-port", demo_options.admin_port, "The admin endpoint's port (likewise)");
     demo->callback([&] { code = cli::demo(demo_options); });
+
+    cli::add_ctl(app, code);
 
     try {
         app.parse(argc, argv);

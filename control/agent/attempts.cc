@@ -1,7 +1,7 @@
 #include "control/agent/attempts.h"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 
 #include "control/api/errors.h"
 
@@ -18,12 +18,13 @@ bool is_text(const AttemptEnd& end, std::string_view text) {
 
 // Refused by a member that is not able to serve, before anything was proposed.
 bool refused_unserved(const AttemptEnd& end) {
-    static constexpr std::array<std::string_view, 5> kTexts = {
-        api::kNoLeader.text,  // etcd looks for a leader before it proposes
-        api::kTooManyRequests.text, "etcdserver: rpc not supported for learner",
-        "etcdserver: not capable",  "etcdserver: not leader",
+    // etcd raises them before it proposes; "unhealthy cluster" of a change of members.
+    static constexpr std::string_view kTexts[] = {
+        api::kNoLeader.text,      api::kTooManyRequests.text,
+        api::kUnhealthy.text,     "etcdserver: rpc not supported for learner",
+        "etcdserver: not leader", "etcdserver: not capable",
     };
-    return std::any_of(kTexts.begin(), kTexts.end(),
+    return std::any_of(std::begin(kTexts), std::end(kTexts),
                        [&](std::string_view text) { return is_text(end, text); });
 }
 

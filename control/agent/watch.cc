@@ -144,10 +144,11 @@ void Watch::rest(const std::string& reason) {
 
 void Watch::read() {
     doing_ = Doing::kReading;
-    call_ = client_.call(cursor_.read_request(), {}, [this](const Reply<v3::RangeResponse>& reply) {
-        call_ = 0;
-        on_read(reply);
-    });
+    call_ = client_.call(cursor_.read_request(), {.timeout = options_.check_timeout},
+                         [this](const Reply<v3::RangeResponse>& reply) {
+                             call_ = 0;
+                             on_read(reply);
+                         });
 }
 
 void Watch::on_read(const Reply<v3::RangeResponse>& reply) {
@@ -243,6 +244,7 @@ void Watch::on_stream_line(std::string_view text) {
         return;
     }
     created_ |= line.result().created();
+    ever_created_ |= created_;
     if (cursor_.want() == WatchCursor::Want::kWatch) return;
     drop_stream();  // compacted: the range is read anew
     step();

@@ -23,7 +23,7 @@ namespace outrider::agent {
 struct WatchOptions {
     WatchCursor::Options cursor;
     Duration check_interval = std::chrono::seconds(10);
-    Duration check_timeout = std::chrono::seconds(5);
+    Duration check_timeout = std::chrono::seconds(5);  // of it, and of the reads
     // One event of etcd's 1.5 MiB and its predecessor in base64; more comes in fragments.
     std::size_t message_bytes_max = std::size_t{8} << 20;
 };
@@ -39,6 +39,7 @@ class Watch final : private Timer {
 
     store::Revision seen() const { return cursor_.seen(); }
     bool streaming() const { return created_; }
+    bool ever_streamed() const { return ever_created_; }
     // Times a stream was opened.
     std::uint64_t streams() const { return streams_; }
 
@@ -74,6 +75,7 @@ class Watch final : private Timer {
     Stream* stream_ = nullptr;
     CallId call_ = 0;
     bool created_ = false;
+    bool ever_created_ = false;
     bool first_try_ = true;  // since something went well
     std::uint64_t streams_ = 0;
 };

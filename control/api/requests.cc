@@ -7,6 +7,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "control/api/convert.h"
+#include "control/api/json.h"
 #include "control/proto/rpc.pb.h"
 
 namespace outrider::api {
@@ -67,9 +68,11 @@ std::string_view view(google::protobuf::StringPiece text) {
 // and a misspelt comparison must not become another.
 template <typename Message>
 Result<Message> parse(std::string_view body) {
+    Message message;
+    if (body.size() <= kBodyBytesMax && read_json(body, message)) return message;
+    message.Clear();
     Result<std::string> object = first_object(body);
     if (!object) return Error{object.error()};
-    Message message;
     if (object->empty()) return message;
     google::protobuf::util::JsonParseOptions options;
     auto status = google::protobuf::util::JsonStringToMessage(*object, &message, options);

@@ -4,15 +4,17 @@
 
 #include "base/check.h"
 #include "control/api/convert.h"
+#include "control/api/json.h"
 #include "control/proto/rpc.pb.h"
 
 namespace outrider::api {
 namespace {
 
 std::string json(const google::protobuf::Message& message) {
+    std::string text;
+    if (write_json(message, text)) return text;
     google::protobuf::util::JsonPrintOptions options;
     options.preserve_proto_field_names = true;
-    std::string text;
     const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
     require(status.ok(), "a message of ours can be written as JSON: its texts are UTF-8");
     return text;

@@ -131,6 +131,10 @@ void ApiCall::cancel_watch(std::int64_t watch_id) {
 
 // Each watch says when it has delivered everything; then one line tells all of them.
 void ApiCall::tell_progress() {
+    if (watches_.empty()) {
+        write_line(server_.responder().watch_progress(server_.node().store().revision()));
+        return;
+    }
     progress_owed_ = watches_.size();
     for (const auto& [watch_id, id] : watches_)
         server_.node().watches().request_progress(id);

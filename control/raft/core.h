@@ -76,6 +76,8 @@ class Core {
     // What every peer that is being replicated to already has: entries up to it serve nobody. Meant for
     // Compact.first_kept, within a limit of the shell's. last_index() unless leader.
     LogIndex low_water_mark() const;
+    // Whether a read at that time needs no round: this leader holds a lease (thesis 6.4.1). For checks and for status.
+    bool lease_holds(Instant now) const;
 
   private:
     struct PendingRead {
@@ -170,7 +172,6 @@ class Core {
     void confirm_reads();
     void release_reads();
     bool committed_in_term() const;
-    bool lease_holds() const;
 
     const NodeId id_;
     const Options options_;

@@ -129,14 +129,14 @@ bool Core::committed_in_term() const {
     return commit_ >= term_start_;
 }
 
-bool Core::lease_holds() const {
+bool Core::lease_holds(Instant now) const {
     if (!options_.lease_reads || lease_given_up_) return false;
     // One is added so that 0 can mean "never".
     const auto number = [](Instant at) {
         return static_cast<std::uint64_t>(at.time_since_epoch().count()) + 1;
     };
     Quorum quorum(majority());
-    if (voter()) quorum.add(number(now_));
+    if (voter()) quorum.add(number(now));
     for (const Progress& peer : peers_) {
         const auto at = peer.acknowledged_at();
         if (configuration().voter(peer.id()) && at) quorum.add(number(*at));
@@ -147,7 +147,7 @@ bool Core::lease_holds() const {
     const double length = static_cast<double>(options_.election_timeout.count()) * (1 - u) / (1 + u);
     const Duration lease = bug(Bug::kLeaseIgnoresClock) ? options_.election_timeout
                                                         : Duration(static_cast<std::int64_t>(length));
-    return now_ < Instant(Duration(static_cast<std::int64_t>(reached - 1))) + lease;
+    return now < Instant(Duration(static_cast<std::int64_t>(reached - 1))) + lease;
 }
 
 void Core::on(const BeginRead& read) {
@@ -168,7 +168,7 @@ void Core::take_read(std::uint64_t context, NodeId from) {
         refuse_read(context, from);
         return;
     }
-    const bool at_once = bug(Bug::kReadWithoutRound) || lease_holds();
+    const bool at_once = bug(Bug::kReadWithoutRound) || lease_holds(now_);
     if (committed_in_term() && at_once) {
         answer_read({context, from, commit_, 0});
         return;

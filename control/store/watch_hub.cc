@@ -85,10 +85,11 @@ void WatchHub::applied(std::span<const Record* const> events) {
 }
 
 void WatchHub::restored(Revision before, const Store& store) {
-    if (bug(Bug::kRestoreKeepsWatchersSynced)) return;
+    if (bug(Bug::kRestoreUnnoticed)) return;
     for (auto& [id, watcher] : watchers_) {
         // The place of one that is synced is kept only when it began in the future.
-        if (watcher.synced) watcher.next = std::max(watcher.next, before + 1);
+        const Revision next = bug(Bug::kWatchRepeatsRevision) ? before : before + 1;
+        if (watcher.synced) watcher.next = std::max(watcher.next, next);
         watcher.synced = watcher.next > store.revision();
         if (!watcher.synced) wake({id}, watcher);
     }

@@ -16,6 +16,9 @@ constexpr std::uint32_t kLateLongMemory = 4096;
 constexpr double kTypicalQuantile = 0.25;
 constexpr double kTypicalStep = 0.08;
 constexpr double kTypicalFirstStep = 2;
+// How much longer than alone a request may wait where all that wait come in the time of one: the more there are, the less each takes, so that
+// their number could not grow if they might take just as long.
+constexpr double kBunchedSlack = 1.25;
 
 double nanos(Duration d) {
     return static_cast<double>(d.count());
@@ -76,8 +79,13 @@ const ChannelDepth::Learnt* ChannelDepth::find(Class cls) const {
 
 double ChannelDepth::wait_bound(const Learnt& learnt) const {
     const double bound = nanos(limits_.wait_max);
-    const bool bunched = learnt.pace.value * kWorth <= learnt.alone.value;
-    return bunched ? std::max(bound, learnt.alone.value) : bound;
+    return costs_no_time(learnt) ? std::max(bound, kBunchedSlack * learnt.alone.value) : bound;
+}
+
+bool ChannelDepth::costs_no_time(const Learnt& learnt) const {
+    if (learnt.pace.value * kWorth <= learnt.alone.value) return true;
+    return learnt.riding.count >= kProbeAnswers / 2 &&
+           learnt.riding.value <= kBunchedSlack * learnt.alone.value;
 }
 
 bool ChannelDepth::paces(const Learnt& learnt) const {
@@ -87,13 +95,13 @@ bool ChannelDepth::paces(const Learnt& learnt) const {
 bool ChannelDepth::may_ride(Learnt& learnt, Instant now) {
     if (learnt.typical_count < 2 * kKnown) return false;
     if (learnt.late() > kRisk) {
-        learnt.pace = {};  // what it was before is not what it will be then
+        learnt.pace = learnt.riding = {};  // what they were before is not what they will be then
         learnt.probe_left = 0;
         return false;
     }
     if (learnt.probe_left > 0 || paces(learnt)) return true;
     if (learnt.alone.value > nanos(kProbeAlone) || now < learnt.probe_from) return false;
-    learnt.pace = {};
+    learnt.pace = learnt.riding = {};
     learnt.probe_left = kProbeAnswers;
     return true;
 }
@@ -161,6 +169,7 @@ void ChannelDepth::answered(Socket socket, Instant now, bool counts) {
         learn_alone(learnt, nanos(now - ride.sent), now);
     } else {
         learn_late(learnt, passed);
+        learnt.riding.add(nanos(now - ride.sent), kMeanMemory);
     }
     if (l->burst.count > 0 && l->burst.at == now) {
         ++l->burst.count;
@@ -211,7 +220,8 @@ void ChannelDepth::learn_pace(Learnt& learnt, double pace, std::uint32_t answers
     learnt.pace.add(pace, kMeanMemory, answers);
     const bool probing = learnt.probe_left > 0;
     learnt.probe_left -= std::min(learnt.probe_left, answers);
-    if (learnt.probe_left > 0) return;
+    // What is still answered of those that rode before it turned late is no verdict.
+    if (learnt.probe_left > 0 || learnt.pace.count < kProbeAnswers) return;
     if (paces(learnt)) {
         learnt.probe_pause = kProbeFirst;
     } else if (probing || learnt.probe_from <= now) {
@@ -227,6 +237,7 @@ ChannelDepth::Estimate ChannelDepth::estimate(Class cls) const {
             .alone = duration(learnt->alone.value),
             .typical = duration(learnt->typical),
             .pace = duration(learnt->pace.value),
+            .riding = duration(learnt->riding.value),
             .late = learnt->late(),
             .rides = learnt->typical_count >= 2 * kKnown && learnt->late() <= kRisk &&
                      (learnt->probe_left > 0 || paces(*learnt))};

@@ -12,6 +12,7 @@
 //     typical: its lower quartile, which a few slow ones do not move.
 //   * pace: the mean time an answer takes at the front of a pipelined socket. Answers that are seen at one instant
 //     share the time that passed: an upstream may work through a whole connection in one go.
+//   * riding: the mean time from the sending of a request behind others to its answer.
 //   * late: the share of answers that took more than late_after = max(kLateLeast, kLateTimes * typical), of the last few
 //     hundred or the last some thousand answers, whichever is more: the first notices a change at once, and only the
 //     second can tell one in a thousand from none (it begins anew when typical has doubled or halved).
@@ -23,9 +24,11 @@
 //   * It rides on a socket where by expectation the others take at most wait_max, the risk that one of those in front
 //     turns out late is at most kRisk in all, and the front is not late already. So of a hundred quick requests less
 //     than one meets a late one, which is what keeps their p99.
-//   * wait_max is not all: when an upstream with one thread is busy, a pooled request waits for its turn as well, and
-//     pipelining costs nothing. That shows: many answers come in the time that one alone takes. When the pace is at most
-//     alone / kWorth, the wait may be as long as alone is.
+//   * wait_max is not all: when an upstream with one thread is busy, or outrider itself is, a pooled request waits for its
+//     turn as well, and pipelining costs nothing. That shows in one of two ways: many answers come in the time that one
+//     alone takes (the pace is at most alone / kWorth), or those that rode behind others were answered as soon as those
+//     alone are (`riding` is at most a quarter above `alone`). Then the wait may be a quarter longer than alone is: as many
+//     again wait as do now, and some more, so that their number can grow as far as `depth`.
 //   * The pace can only be seen by pipelining. A class that is known, alike, and at most kProbeAlone alone, is probed:
 //     for kProbeAnswers answers it may ride up to kProbeDepth deep. A probe that fails is repeated after kProbeFirst,
 //     doubling up to kProbeMost. In the same way one request in kAloneEvery is sent on a pooled connection if nothing
@@ -110,6 +113,7 @@ class ChannelDepth {
         Duration alone{};
         Duration typical{};
         Duration pace{};
+        Duration riding{};
         double late = 0;
         bool rides = false;
     };
@@ -126,6 +130,7 @@ class ChannelDepth {
     struct Learnt {
         Mean alone;      // ns
         Mean pace;       // ns
+        Mean riding;     // ns; behind others
         Mean late_soon;  // 0 to 1
         Mean late_long;
         double late() const { return std::max(late_soon.value, late_long.value); }
@@ -164,6 +169,7 @@ class ChannelDepth {
     Learnt& of(Class cls);
     const Learnt* find(Class cls) const;
     Line* line(Socket socket);
+    bool costs_no_time(const Learnt& learnt) const;
     bool paces(const Learnt& learnt) const;
     bool may_ride(Learnt& learnt, Instant now);
     double wait_bound(const Learnt& learnt) const;

@@ -31,6 +31,7 @@ TEST(Attempts, ATableOfEveryEnd) {
         {answered(429, 8, "etcdserver: mvcc: database space exceeded"), kDeliver, kDeliver, false, true},
         {answered(429, 8, "etcdserver: too many requests"), kElsewhere, kElsewhere, true, true},
         {answered(503, 14, "etcdserver: no leader"), kElsewhere, kElsewhere, true, true},
+        {answered(503, 14, "etcdserver: unhealthy cluster"), kElsewhere, kElsewhere, true, true},
         {answered(503, 14, "etcdserver: leader changed"), kUnknown, kElsewhere, true, false},
         {answered(503, 14, "etcdserver: request timed out"), kUnknown, kElsewhere, true, false},
         {answered(503, 14, "etcdserver: request timed out, possibly due to previous leader failure"),

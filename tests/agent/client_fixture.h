@@ -13,7 +13,7 @@
 #include "control/agent/client.h"
 #include "control/agent/lease.h"
 #include "control/agent/watch.h"
-#include "tests/agent/etcd_server.h"
+#include "tests/agent/server_cluster.h"
 #include "tests/base_uv/loop_fixture.h"
 
 namespace outrider::agent::test {
@@ -76,7 +76,7 @@ class Bench {
         return reply.body.kvs_size() == 0 ? "(none)" : reply.body.kvs(0).value();
     }
     // Of the cluster, which client it is that is asked first.
-    std::size_t current(const EtcdCluster& cluster) {
+    std::size_t current(const ServerCluster& cluster) {
         const std::string endpoint = must(get("x")).endpoint;
         const auto all = cluster.endpoints();
         const auto found = std::find(all.begin(), all.end(), endpoint);

@@ -21,7 +21,7 @@ void compact(Bench& bench) {
 }
 
 TEST(Watch, TellsTheStateThenEachChangeOnce) {
-    EtcdCluster cluster(1);
+    ServerCluster cluster(1);
     Bench bench(cluster.endpoints());
     bench.must(put("w/a", "0"));
     Observed seen(bench, "w/");
@@ -40,7 +40,7 @@ TEST(Watch, TellsTheStateThenEachChangeOnce) {
 
 // The endpoint of the stream is killed, another is stopped: what was written meanwhile comes, each value once.
 TEST(Watch, LosesNothingWhenItsEndpointIsKilledOrStops) {
-    EtcdCluster cluster(3);
+    ServerCluster cluster(3);
     Bench bench(cluster.endpoints());
     Observed seen(bench, "w/");
     int n = 0;
@@ -62,7 +62,7 @@ TEST(Watch, LosesNothingWhenItsEndpointIsKilledOrStops) {
 }
 
 TEST(Watch, BridgesACompactionWithWhatDiffers) {
-    EtcdCluster cluster(1);
+    ServerCluster cluster(1);
     Bench bench(cluster.endpoints());
     bench.must(put("w/gone", "1"));
     bench.must(put("w/stays", "1"));
@@ -92,7 +92,7 @@ TEST(Watch, BridgesACompactionWithWhatDiffers) {
 }
 
 TEST(Watch, BeginsAtARevisionOrFromNow) {
-    EtcdCluster cluster(1);
+    ServerCluster cluster(1);
     Bench bench(cluster.endpoints());
     const auto first = bench.must(put("w/k", "0"));
     bench.must(put("w/k", "1"));
@@ -108,7 +108,7 @@ TEST(Watch, BeginsAtARevisionOrFromNow) {
 }
 
 TEST(Watch, AMessageBeyondTheBoundEndsTheStreamWithTrouble) {
-    EtcdCluster cluster(1);
+    ServerCluster cluster(1);
     Bench bench(cluster.endpoints());
     WatchOptions options;
     options.cursor.range = {"w/", prefix_end("w/")};
@@ -126,7 +126,7 @@ TEST(Watch, AMessageBeyondTheBoundEndsTheStreamWithTrouble) {
 }
 
 TEST(Watch, MayBeDestroyedFromItsOwnCallback) {
-    EtcdCluster cluster(1);
+    ServerCluster cluster(1);
     Bench bench(cluster.endpoints());
     for (const int at : {1, 2}) {  // in the state, in an event
         WatchOptions options;
@@ -149,7 +149,7 @@ TEST(Watch, MayBeDestroyedFromItsOwnCallback) {
 // ---- leases -------------------------------------------------------------------------------------------------------------
 
 TEST(Lease, IsKeptWhileMembersDieAndGoesAtOnceWhenReleased) {
-    EtcdCluster cluster(3);
+    ServerCluster cluster(3);
     Bench bench(cluster.endpoints());
     bool held = false;
     std::string lost;
@@ -175,7 +175,7 @@ TEST(Lease, IsKeptWhileMembersDieAndGoesAtOnceWhenReleased) {
 }
 
 TEST(Lease, IsLostWhenTheClusterDoesNotAnswerOrForgetsIt) {
-    EtcdCluster cluster(1);
+    ServerCluster cluster(1);
     Bench bench(cluster.endpoints());
     bool held = false;
     std::string lost;

@@ -219,23 +219,34 @@ def check_subcommands(root: str, outrider: str) -> Iterator[Violation]:
     def help_of(*words: str) -> str:
         return subprocess.run([outrider, *words, "--help"], capture_output=True, text=True, check=False, timeout=30).stdout
 
-    whole = help_of()
-    known = set(re.findall(r"^  ([a-z]+) ", whole[whole.find("Subcommands:"):], re.M))
-    helps = {name: help_of(name) for name in known}
+    def commands_in(text: str) -> Set[str]:
+        at_commands = text.find("Subcommands:")
+        return set(re.findall(r"^  ([a-z]+) ", text[at_commands:], re.M)) if at_commands >= 0 else set()
+
+    known = commands_in(help_of())
+    helps: Dict[Tuple[str, ...], str] = {}
     paths = documents(root) + [p for p in tree(root) if p.startswith("deploy/")]
     for path in paths:
         for line, words in commands_of(read(root, path)):
-            if not words or words[0].startswith("--"):
+            # `outrider ctl: …` is what it says on stderr.
+            if not words or words[0].startswith("--") or words[0].endswith(":"):
                 continue
             if words[0] not in known:
                 yield Violation(path, line, "subcommand", f"outrider {words[0]} is not in --help")
                 continue
+            # `ctl kv get`: an option may be that of the command or of those it belongs to.
+            command: Tuple[str, ...] = (words[0],)
+            text = helps.setdefault(command, help_of(*command))
             for word in words[1:]:
                 if word == "--":
                     break
+                if word in commands_in(helps[command]):
+                    command += (word,)
+                    text += helps.setdefault(command, help_of(*command))
+                    continue
                 option = re.match(r"--?[a-z][a-z-]*", word)
-                if option and not re.search(rf"(?<![\w-]){option.group()}\b", helps[words[0]]):
-                    yield Violation(path, line, "subcommand", f"outrider {words[0]} has no {option.group()}")
+                if option and not re.search(rf"(?<![\w-]){option.group()}\b", text):
+                    yield Violation(path, line, "subcommand", f"outrider {' '.join(command)} has no {option.group()}")
 
 
 def check_errors(root: str) -> Iterator[Violation]:

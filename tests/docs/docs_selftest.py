@@ -13,7 +13,9 @@ import docs  # noqa: E402
 
 FAKE = """#!/bin/sh
 case "$*" in
-    "--help") printf 'Usage\\n\\nSubcommands:\\n  run      Run\\n  ready    Ready\\n' ;;
+    "--help") printf 'Usage\\n\\nSubcommands:\\n  run      Run\\n  ready    Ready\\n  ctl      Ctl\\n' ;;
+    "ctl --help") printf '  --endpoints TEXT\\n\\nSubcommands:\\n  kv       Keys\\n' ;;
+    "ctl kv --help") printf '  --limit INT\\n' ;;
     "ready --help") printf '  --timeout TEXT\\n' ;;
     "run --help") printf '  -c,--config TEXT\\n' ;;
     validate*) if grep -q wrong "$3"; then echo "$3:1:1: wrong"; exit 1; else echo OK; fi ;;
@@ -22,7 +24,7 @@ esac
 
 TREE = {
     "README.md": "# A\n[b](docs/http.md#what-is-it)\n`scripts/demo` `base/` `x.cc` `outrider ready --timeout 1s` `POST /drain`\n"
-                 "```toml\na = 1\n```\n```\noutrider run -c f.toml\nscripts/demo\n```\n",
+                 "```toml\na = 1\n```\n```\noutrider run -c f.toml\noutrider ctl --endpoints x kv a --limit 1\noutrider ctl: no\nscripts/demo\n```\n",
     "ARCHITECTURE.md": "# B\n`Thing::go` in `base/x.cc`\n",
     "docs/http.md": "# What is it?\n`connection_refused`\n```toml\nb = 1\n```\n",
     "docs/operations.md": "# C\n| `/ready` | GET | x |\n| `/drain` | POST | y |\n",
@@ -71,6 +73,9 @@ class Docs(unittest.TestCase):
             ("subcommand", dict(README_md=("outrider ready", "outrider steady"))),
             ("subcommand", dict(README_md=("--timeout", "--time"))),
             ("subcommand", dict(README_md=("outrider run", "outrider walk"))),
+            ("subcommand", dict(README_md=("kv a", "lease a"))),
+            ("subcommand", dict(README_md=("--endpoints", "--ends"))),
+            ("subcommand", dict(README_md=("--limit", "--limits"))),
             ("subcommand", dict(deploy_pod_yaml=('"ready"', '"steady"'))),
             ("subcommand", dict(deploy_o_service=("outrider run", "outrider walk"))),
             ("error", dict(docs_http_md=("connection_refused", "connection_lost"))),

@@ -71,7 +71,7 @@ TEST(ChannelDepth, TheDepthFollowsPaceAndLateAnswers) {
         {"less quick: shallow", 400us, 400us, 0, 5, 7},
         {"a millisecond: not worth it", 900us, 900us, 0, 0, 0},
         {"slow: one at a time", 5ms, 5ms, 0, 0, 0},
-        {"a busy upstream with one thread: the wait is there anyway", 6400us, 160us, 0, 40, 42},
+        {"a busy upstream with one thread: the wait is there anyway", 6400us, 160us, 0, 50, 52},
         {"one in a thousand late: fewer in front", 100us, 20us, 1, 3, 10},
         {"one in twenty late: one at a time", 100us, 20us, 50, 0, 0},
     };
@@ -152,6 +152,35 @@ TEST(ChannelDepth, OneRequestASecondShowsHowLongAloneTakes) {
     depth.open(1);
     EXPECT_EQ(depth.choose(1, now, true).where, Where::kPooled);
     EXPECT_EQ(depth.choose(1, now, true).where, Where::kSocket);
+}
+
+TEST(ChannelDepth, RidersThatAreAnsweredAsSoonAsThoseAloneCostNoTime) {
+    const struct {
+        const char* what;
+        Duration turn;  // in which two of the four that ride are answered
+        bool rides;
+    } rows[] = {{"6 ms behind others, 5 ms alone", 3ms, true}, {"10 ms behind others", 5ms, false}};
+    for (const auto& row : rows) {
+        SCOPED_TRACE(row.what);
+        ChannelDepth depth({.connections = 1, .depth = 64, .wait_max = 2ms});
+        Instant now = t0;
+        for (int i = 0; i < 200; ++i)
+            depth.answered_alone(1, 5ms, now += 1ms);
+        depth.open(1);
+        ASSERT_EQ(depth.choose(1, now, true).where, Where::kSocket) << "the probe";
+        for (int i = 0; i < 4; ++i)
+            depth.ride(1, 1, now);
+        for (int i = 0; i < 20; ++i) {
+            now += row.turn;
+            depth.answered(1, now);
+            depth.answered(1, now);
+            depth.ride(1, 1, now);
+            depth.ride(1, 1, now);
+        }
+        EXPECT_EQ(depth.estimate(1).rides, row.rides)
+            << depth.estimate(1).pace.count() << " ns a piece, " << depth.estimate(1).riding.count()
+            << " ns behind others";
+    }
 }
 
 TEST(ChannelDepth, ClassesAreBounded) {
@@ -420,6 +449,22 @@ TEST(ChannelDepthSimulation, QuickAndAlikeIsDeep) {
     const Figures quick = simulate(scenario, Mode::kPolicy);
     EXPECT_GE(quick.per_read(), 16);
     EXPECT_GE(quick.rode, 0.8 * static_cast<double>(quick.all.size()));
+}
+
+TEST(ChannelDepthSimulation, ManyMoreClientsThanOneThreadServesFillWhatDepthAllows) {
+    for (const std::uint32_t clients : {64u, 256u, 512u}) {
+        Scenario scenario{.name = "(a) 15 us, many clients, one thread",
+                          .clients = clients,
+                          .length = 3s,
+                          .measured_from = 1s};
+        scenario.one_thread = true;
+        scenario.limits.depth = 256;
+        scenario.service = [](Random& random, ChannelDepth::Class, Duration) { return around(random, 15us); };
+        const Figures pooled = simulate(scenario, Mode::kPooled);
+        const Figures policy = simulate(scenario, Mode::kPolicy);
+        EXPECT_GE(policy.rode, 0.9 * static_cast<double>(policy.all.size())) << clients;
+        EXPECT_LE(percentile(policy.all, 99), 1.05 * percentile(pooled.all, 99)) << clients;
+    }
 }
 
 TEST(ChannelDepthSimulation, OneInTwentySlowIsOneAtATime) {

@@ -37,7 +37,8 @@ LAYERS: Dict[str, Sequence[str]] = {
     "control/api": ("base", "control/proto", "control/store"),
     "control/agent": (*BASE, "control/proto", "control/store", "control/api"),
     "control/node": (*BASE, "base/wal", "config", "control/api", "control/proto", "control/raft", "control/store"),
-    "cli": (*BASE, "base/wal", "config", "control/node", "filters", "filters/policy", "proxy", "demo"),
+    "cli": (*BASE, "base/wal", "config", "control/agent", "control/node", "control/proto", "filters", "filters/policy", "proxy",
+            "demo"),
     # The demo's application and the bench's peers are programs of their own beside the proxy.
     "demo": BASE,
     "bench": BASE,

@@ -41,6 +41,8 @@ class Caller {
     virtual void turn(std::uint64_t what) = 0;
     virtual void answered(const Request& request, const Answer& answer) = 0;
     virtual void crashed(std::uint32_t) {}  // a node
+    // The one node that it asks; 0: any.
+    virtual std::uint32_t home() const { return 0; }
     virtual void healed() {}
     // Nothing of its own is open, apart from a request under way.
     virtual bool idle() const { return true; }

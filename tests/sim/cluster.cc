@@ -15,6 +15,8 @@ constexpr std::uint32_t kNodesMax = 12;  // that ever are, those that left inclu
 constexpr Duration kStart = 1s;
 // After the harm: for elections, and for clients that try one node after the other.
 constexpr Duration kPatience = 30s;
+// A hundred times what a seed takes: messages that make more messages.
+constexpr std::uint64_t kEventsMax = 1'000'000;
 
 bool later(Instant a, std::uint64_t a_order, Instant b, std::uint64_t b_order) {
     return a != b ? a > b : a_order > b_order;
@@ -67,8 +69,8 @@ Summary Cluster::run() {
     const Instant healed = now_ + profile_.duration;
     Event event;
     while (!summary_.violation && next(event)) {
-        if (harming_ && event.at >= healed) heal_all();
         now_ = event.at;
+        if (harming_ && now_ >= healed) heal_all();
         ++summary_.events;
         const std::uint64_t what = static_cast<std::uint64_t>(event.kind) * 64 + event.who;
         summary_.digest =
@@ -76,6 +78,9 @@ Summary Cluster::run() {
         handle(event);
         check();
         if (!harming_ && application_.idle()) break;
+        if (summary_.events > kEventsMax && !summary_.violation) {
+            summary_.violation = "a storm of messages: " + std::to_string(kEventsMax) + " events";
+        }
         if (now_ > healed + kPatience && !summary_.violation) {
             summary_.violation = "no progress: " + std::to_string(kPatience / 1s) +
                                  " s after everything healed " + application_.waiting_for();
@@ -89,10 +94,28 @@ Summary Cluster::run() {
 }
 
 void Cluster::check() {
+    if (summary_.violation) return;
     if (invariants_.violation()) {
         summary_.violation = *invariants_.violation();
     } else if (application_.violation()) {
         summary_.violation = *application_.violation();
+    }
+}
+
+// Once a leader has committed in its term, no earlier one may answer reads on its lease, at any true time: it would not know
+// of the commit (thesis 6.4.1).
+void Cluster::check_leases(const raft::Core& leader) {
+    if (leader.role() != raft::Role::kLeader || leader.log().term(leader.commit_index()) != leader.term())
+        return;
+    for (const Node& node : nodes_) {
+        if (node.shell == nullptr || summary_.violation) continue;
+        const raft::Core& other = node.shell->core();
+        if (other.role() != raft::Role::kLeader || other.term() >= leader.term()) continue;
+        if (!other.lease_holds(local(node, now_))) continue;
+        summary_.violation = "node " + std::to_string(other.id().value) + " holds a lease in term " +
+                             std::to_string(other.term().value) + " after node " +
+                             std::to_string(leader.id().value) + " has committed in term " +
+                             std::to_string(leader.term().value);
     }
 }
 
@@ -118,7 +141,8 @@ void Cluster::handle(const Event& event) {
             Node& node = nodes_[event.who];
             if (node.shell == nullptr || node.epoch != event.epoch) return;
             if (node.paused_until > now_) {
-                push(node.paused_until, event.kind, event.who, event.what, event.epoch);
+                // Behind some of the messages that have come in the meantime, perhaps.
+                push(node.paused_until + between(0ms, 2ms), event.kind, event.who, event.what, event.epoch);
                 return;
             }
             if (node.armed && *node.armed <= now_) node.armed.reset();
@@ -318,6 +342,7 @@ void Cluster::read_refused(raft::Shell& shell, std::uint64_t context) {
 void Cluster::stepped(raft::Shell& shell, const raft::Effects& effects) {
     ++summary_.steps;
     invariants_.stepped(shell.core(), effects);
+    if (profile_.options.lease_reads && !effects.apply.empty()) check_leases(shell.core());
     if (effects.install) ++summary_.installs;
     if (!trace_) return;
     const std::uint32_t id = index(shell);

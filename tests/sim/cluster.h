@@ -112,6 +112,7 @@ class Cluster : public raft::Shell::World {
     void synced(const Event& event);
     void heal_all();
     void check();
+    void check_leases(const raft::Core& leader);
     // When a message that leaves now arrives; nothing when it does not.
     std::optional<Instant> arrival(std::uint64_t from, std::uint32_t to);
 

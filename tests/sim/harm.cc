@@ -68,6 +68,13 @@ std::vector<std::uint32_t> Cluster::running() const {
 }
 
 std::uint32_t Cluster::some_node() {
+    // Operators do not leave clients with the addresses of nodes that were removed.
+    const auto now_leading = harming_ ? std::nullopt : some_leader();
+    if (now_leading) {
+        const auto& members = nodes_[*now_leading].shell->core().log().configuration()->members;
+        const auto id = static_cast<std::uint32_t>(members[random_.below(members.size())].id.value);
+        if (up(id)) return id;
+    }
     const auto running_now = running();
     return running_now.empty() ? 1 : running_now[random_.below(running_now.size())];
 }
@@ -108,22 +115,23 @@ void Cluster::partition() {
     if (trace_) note(0, "partition:" + shown + " | the others");
 }
 
-// The victim hears nobody, or nobody hears it, or one of its links goes.
+// The victim hears nobody, or nobody hears it, or one of its links goes, in one direction or in both.
 void Cluster::one_way() {
     const std::uint32_t id = victim();
-    const std::uint64_t kind = random_.below(3);
+    const std::uint64_t kind = random_.below(4);
     const std::uint32_t only = some_node();
     for (std::size_t other = 1; other < nodes_.size(); ++other) {
         if (kind == 0) blocked_[other][id] = true;
         if (kind == 1) blocked_[id][other] = true;
-        if (kind == 2 && other == only) blocked_[id][other] = true;
+        if (kind >= 2 && other == only) blocked_[id][other] = true;
+        if (kind == 3 && other == only) blocked_[other][id] = true;
     }
     if (trace_) note(id, kind == 0 ? "hears nobody" : kind == 1 ? "is heard by nobody" : "loses a link");
 }
 
 void Cluster::pause() {
     const std::uint32_t id = victim();
-    nodes_[id].paused_until = now_ + between(1ms, 3 * profile_.options.election_timeout);
+    nodes_[id].paused_until = now_ + between(1ms, profile_.pause_max);
     if (trace_) note(id, "pauses");
 }
 

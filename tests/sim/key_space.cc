@@ -1,6 +1,7 @@
 // The clients' requests, and how they find an answer.
 #include "tests/sim/key_space.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "control/api/command.h"
@@ -83,12 +84,17 @@ void KeySpace::timer(const Timer& timer) {
         case kAsk:
             if (calls_[timer.who].busy && calls_[timer.who].attempt == timer.what) ask(timer.who);
             return;
+        case kSend:
+            if (calls_[timer.who].busy && calls_[timer.who].attempt == timer.what) send(timer.who);
+            return;
         case kTimeout:
             if (calls_[timer.who].busy && calls_[timer.who].attempt == timer.what) ask_again(timer.who);
             return;
         case kForward:
             return forwarded(timer);
         case kAnswer: {
+            if (cluster_->up(timer.who) && cluster_->paused(timer.who))
+                return cluster_->wake_at(cluster_->paused_until(timer.who), timer);
             const Forward forward = std::move(forwards_[timer.what]);
             free_slots_.push_back(timer.what);
             return renewed(forward.attempt, forward.ttl);
@@ -138,11 +144,24 @@ void KeySpace::ask(std::uint32_t id) {
     awaited_[call.attempt] = id;
     ++call.times;
     if (call.times == 1 || call.request.kind != Request::Kind::kWrite) call.asked = now();
+    if (const std::uint32_t home = callers_[id]->home(); home != 0) call.node = home;
     if (call.node == 0) call.node = cluster_->some_node();
     const Duration t = profile().options.election_timeout;
-    cluster_->wake_at(now() + cluster_->between(t / 2, 2 * t), {kTimeout, id, call.attempt});
-    // A pause is a request that waits in a socket; it is asked elsewhere after its timeout.
-    if (!cluster_->answers(call.node)) return;
+    // With each attempt more patience: every repeated write is one more entry, which a slow cluster would drown in.
+    const Duration patience =
+        callers_[id]->home() != 0
+            ? 2s
+            : 2 * t * static_cast<std::int64_t>(1 + std::min<std::uint64_t>(call.times, 40) / 4);
+    cluster_->wake_at(now() + cluster_->between(t / 2, patience), {kTimeout, id, call.attempt});
+    send(id);
+}
+
+// The request reaches the node. While that one pauses it waits in a socket; the client asks elsewhere after its timeout.
+void KeySpace::send(std::uint32_t id) {
+    Call& call = calls_[id];
+    if (!cluster_->up(call.node)) return;
+    if (cluster_->paused(call.node))
+        return cluster_->wake_at(cluster_->paused_until(call.node), {kSend, id, call.attempt});
     switch (call.request.kind) {
         case Request::Kind::kWrite:
             return write(id);

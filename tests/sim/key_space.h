@@ -74,7 +74,7 @@ class KeySpace : public Application {
     StoreMachine& machine_of(std::uint32_t node) { return *servers_[node].machine; }
 
   private:
-    enum TimerKind : std::uint16_t { kTurn, kAsk, kTimeout, kForward, kAnswer, kLease, kProgress };
+    enum TimerKind : std::uint16_t { kTurn, kAsk, kSend, kTimeout, kForward, kAnswer, kLease, kProgress };
     struct Call {
         bool busy = false;
         Request request;
@@ -112,6 +112,7 @@ class KeySpace : public Application {
 
     // key_space.cc
     void ask(std::uint32_t caller);
+    void send(std::uint32_t caller);
     void ask_again(std::uint32_t caller);
     void write(std::uint32_t caller);
     void answer_read(std::uint32_t caller);

@@ -19,6 +19,8 @@ void LeaseClient::begin(std::uint32_t id) {
     constexpr double kExtremes[] = {-1, 1, 0};
     rate_ = 1 + space_.profile().clock_rate_error * kExtremes[space_.random().below(3)];
     own_id_ = space_.one_in(2);
+    if (space_.profile().holders_at_home)
+        home_ = 1 + static_cast<std::uint32_t>(space_.random().below(space_.profile().founders));
     again(0s, 1s);
 }
 
@@ -121,7 +123,8 @@ void LeaseClient::answered(const Request& request, const Answer& answer) {
         else
             drop();
     }
-    again(10ms, lease_.value == 0 ? 300ms : 700ms);
+    // One that asks its sidecar has been seen to be late.
+    again(10ms, lease_.value == 0 ? 300ms : home_ != 0 ? 1900ms : 700ms);
 }
 
 void LeaseClient::granted(const Answer& answer) {

@@ -5,11 +5,9 @@
 // leader's fast, by u each. While it counts on the lease nobody else may get the key.
 #pragma once
 
-#include "tests/sim/caller.h"
+#include "tests/sim/key_space.h"
 
 namespace outrider::sim {
-
-class KeySpace;
 
 class LeaseClient : public Caller {
   public:
@@ -20,6 +18,7 @@ class LeaseClient : public Caller {
     void begin(std::uint32_t id) override;
     void turn(std::uint64_t what) override;
     void answered(const Request& request, const Answer& answer) override;
+    std::uint32_t home() const override { return space_.harming() ? home_ : 0; }
 
     bool holds() const;
     std::string name() const { return "holder " + std::to_string(id_); }
@@ -40,7 +39,8 @@ class LeaseClient : public Caller {
 
     KeySpace& space_;
     std::uint32_t id_ = 0;
-    double rate_ = 1;      // of its clock
+    double rate_ = 1;  // of its clock
+    std::uint32_t home_ = 0;
     bool own_id_ = false;  // it names its leases itself, always the same
     Doing doing_ = Doing::kNothing;
     store::LeaseId lease_;

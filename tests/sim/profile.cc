@@ -70,8 +70,49 @@ void focus_on_leases(Profile& profile, Random& random) {
     profile.one_way = random.below(8);
     profile.heal = 3;
     profile.crash = random.below(8);
-    profile.transfer = random.below(8);
+    profile.transfer = profile.one_slow_clock ? 3 + random.below(6) : random.below(8);
     profile.crash_all = profile.pause = profile.membership = profile.compact = profile.burst = 0;
+    if (!one_in(random, 3)) return;
+    // Little traffic and slow heartbeats, so that a node that restarts does not hear the leader at once.
+    profile.options.heartbeat = 100ms;
+    profile.options.clock_uncertainty = profile.clock_rate_error = 0;
+    profile.loss = 0;
+    profile.clients = 4;
+    profile.think_max = between(random, 10ms, 60ms);
+    profile.read_percent = 95;
+    profile.partition = 0;
+    profile.one_way = 4;
+    profile.crash = 8;
+}
+
+// The shortest lease lasts two seconds: fewer requests over a longer time, pauses that leases do not survive, and in half of
+// the seeds little else.
+void focus_on_holders(Profile& profile, Random& random) {
+    profile.holders = 2 + random.below(2);
+    profile.clients = random.below(2);
+    profile.watchers = random.below(2);
+    profile.think_max = 500ms;
+    profile.harm_every = between(random, 100ms, 1s);
+    profile.pause_max = 2500ms;
+    profile.duration = 12s;
+    profile.stall = 1 + random.below(4);
+    if (one_in(random, 2)) return;
+    profile.holders_at_home = true;
+    profile.founders = profile.members_max = 3;
+    profile.options.clock_uncertainty = profile.clock_rate_error = one_in(random, 4) ? 0.25 : 0;
+    profile.harm_every = between(random, 400ms, 1500ms);
+    profile.sync_max = one_in(random, 2) ? Duration(5ms) : profile.options.election_timeout / 2;
+    profile.sync_min = 50us;
+    profile.late = profile.loss = 0;
+    profile.options.election_timeout = 100ms;
+    profile.options.heartbeat = 20ms;
+    profile.pause = 8;
+    profile.partition = random.below(3);
+    profile.heal = 4;
+    profile.stall = random.below(2);
+    profile.transfer = random.below(2);
+    profile.one_way = profile.crash = profile.crash_all = profile.membership = profile.burst =
+        profile.compact = 0;
 }
 
 }  // namespace
@@ -82,6 +123,7 @@ Profile Profile::drawn(Random& random) {
     draw_world(profile, random);
     profile.duration = 4s;
     profile.harm_every = between(random, 20ms, 400ms);
+    profile.pause_max = 3 * profile.options.election_timeout;
     // Each seed leaves about half of the kinds of harm out, so that they do not hide each other.
     const auto weight = [&random](std::uint64_t most) {
         return one_in(random, 2) ? 0 : 1 + random.below(most);
@@ -116,15 +158,7 @@ Profile Profile::drawn_key_space(Random& random) {
     profile.wall_jumps = one_in(random, 10);
     profile.duration = 3s;
     profile.stall = one_in(random, 3) ? 1 + random.below(3) : 0;
-    if (one_in(random, 6)) {
-        // The shortest lease lasts two seconds: fewer requests over a longer time.
-        profile.holders = 2 + random.below(2);
-        profile.clients = random.below(2);
-        profile.watchers = random.below(2);
-        profile.think_max = 500ms;
-        profile.harm_every = between(random, 100ms, 1s);
-        profile.duration = 12s;
-    }
+    if (one_in(random, 5)) focus_on_holders(profile, random);
     return profile;
 }
 

@@ -36,6 +36,8 @@ struct Profile {
     // Of the key space only.
     std::uint64_t watchers = 0;
     std::uint64_t holders = 0;  // of leases
+    bool holders_at_home =
+        false;  // each asks one node only, as a process asks its sidecar, and waits longer for it
     std::uint64_t value_bytes = 0;
     std::uint64_t compact_per_mille = 0;  // of the writes
     double answer_loss = 0;  // probability that an answer, or a watch's batch, is lost with its connection
@@ -47,6 +49,7 @@ struct Profile {
 
     // Harm: every so often one of these, by weight.
     Duration harm_every{};
+    Duration pause_max{};
     std::uint64_t partition = 0, one_way = 0, heal = 0, crash = 0, crash_all = 0, pause = 0, transfer = 0,
                   membership = 0, compact = 0, burst = 0, stall = 0;
 

@@ -51,7 +51,7 @@ void WatchClient::turn(std::uint64_t what) {
             space_.wake_at(
                 id_,
                 space_.now() +
-                    (space_.harming() ? space_.cluster().between(1ms, space_.profile().watch_break) : 2s),
+                    (space_.harming() ? space_.cluster().between(1ms, space_.profile().watch_break) : 300ms),
                 kBreak);
             return;
         case kAskProgress:
@@ -91,7 +91,7 @@ void WatchClient::open() {
         if (next_ != now + 1 || space_.one_in(2)) request.start = next_;
     } else {
         request.start = next_;
-        if (store::bug(store::Bug::kClientResumesAtRevision) && next_.value > 1) request.start = next_ + -1;
+        if (store::bug(store::Bug::kResumesAtRevision) && next_.value > 1) request.start = next_ + -1;
     }
     start_ = next_;
     skip_to(next_);
