@@ -1,4 +1,5 @@
-// outrider ctl snapshot save | status | restore: backups of the quorum. Each returns the process's exit code.
+// outrider ctl snapshot save | status | restore: backups of the quorum (add_ctl_snapshot in ctl.h). Each returns the process's exit
+// code.
 #pragma once
 
 #include <string>
