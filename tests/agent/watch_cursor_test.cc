@@ -175,6 +175,17 @@ TEST(WatchCursor, ACompactionIsBridgedByTheDifference) {
     EXPECT_EQ(w.cursor.watch_request().create_request().start_revision(), 11);
 }
 
+TEST(WatchCursor, ADifferenceDoesNotNameAKeyWhoseDeletionWasTold) {
+    Watching w;
+    auto deleted = message(6);
+    add(deleted, "a2", 6, true);
+    ASSERT_TRUE(w.say(deleted));
+    w.log.take();
+    ASSERT_TRUE(w.say(message(9), [](auto& m) { m.set_compact_revision(8); }));
+    ASSERT_TRUE(w.cursor.on_read(page(10, {{"a1", 3}}), w.log.deliver()).ok());
+    EXPECT_EQ(w.log.take(), Texts{"resync compacted @10"});
+}
+
 TEST(WatchCursor, APageThatIsCompactedMeanwhileBeginsTheReadAnew) {
     Log log;
     WatchCursor cursor(prefix_options());
