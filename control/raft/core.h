@@ -13,6 +13,7 @@
 //   * Pre-vote (9.6): a node asks before it raises its term, so one that was cut off disturbs nobody.
 //   * Stickiness (4.2.3): no vote within an election timeout after hearing a leader. A node that has just started
 //     acts as if it had just heard one: what it heard before is forgotten, and a lease may rest on it.
+//   * A follower whose connection to the leader is lost (LeaderGone) campaigns soon after one election timeout.
 //   * Check-quorum (6.2): a leader that has heard no majority within an election timeout steps down.
 //   * Transfer (3.10) also serves a leader that removes itself: it hands over before it leaves.
 //   * Membership (chapter 4): one voter at a time, in force when appended, learners first; no change before an entry of
