@@ -59,8 +59,9 @@ TEST(Frame, OfAnotherProtocolIsRefusedByItsLength) {
 }
 
 TEST(Frame, OfNoBytesIsRefused) {
+    const std::string header(8, '\0');
     FrameReader reader;
-    reader.add(std::string(8, '\0'));
+    reader.add(header);
     EXPECT_FALSE(reader.next().ok());
 }
 
