@@ -102,6 +102,7 @@ def test_a_learner_is_added_promoted_and_removed(quorum):
     join(quorum, node, through, learner=True)
     leader = quorum.leader()
     caught_up(node, leader)
+    wait_for("its name", lambda: "core-9" in members(through))  # which its connection tells
     assert members(through)["core-9"]["isLearner"]
     assert node.status()["isLearner"]
     assert node.range("before") == {"before": "1"}
