@@ -46,6 +46,7 @@ def settle(world, history):
     """All nodes live and tell the same; the revision up to which they do."""
     world.check_alive()
     numbers = itertools.count()
+    seen = {}  # for the one who reads a failure
 
     def same():
         call = Call(-1, world.nodes[0].node_name, "write", time.monotonic(), {CALM: f"calm.{next(numbers)}"})
@@ -53,13 +54,19 @@ def settle(world, history):
             call.revision = int(world.nodes[0].put(CALM, call.changes[CALM])["header"]["revision"])
             call.outcome, call.ended = "ok", time.monotonic()
             hashes = [node.call("/maintenance/hash") for node in world.nodes if node.range(CALM)]
-        except (OSError, Refused):
+            seen["hashes"] = [(one["header"]["revision"], one["hash"]) for one in hashes]
+        except (OSError, Refused) as error:
+            seen["error"] = repr(error)
             return None
         finally:
             history.add(call)
         return call.revision if len({(one["header"]["revision"], one["hash"]) for one in hashes}) == 1 else None
 
-    return wait_for("three nodes of the same revision and hash", same, PATIENCE)
+    try:
+        return wait_for("three nodes of the same revision and hash", same, PATIENCE)
+    except AssertionError as failure:
+        logs = "\n".join(f"{node.node_name}: {node.log(None)[-2000:]}" for node in world.nodes)
+        raise AssertionError(f"{failure}; last seen {seen}\n{logs}") from None
 
 
 def judge(world, history, watchers, holders, compacted, options):
