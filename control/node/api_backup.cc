@@ -39,9 +39,9 @@ void ApiCall::send_backup() {
         Backup& backup = *backup_;
         const std::uint64_t left = backup.bytes - backup.at;
         if (left == 0) {
-            const std::string digest = backup.digest.finish();
+            const Sha256::Digest digest = backup.digest.finish();
             backup_.reset();
-            write_line(server_.responder().snapshot_piece(digest, 0));
+            write_line(server_.responder().snapshot_piece(std::string(digest.begin(), digest.end()), 0));
             stream_ = false;
             finish();
             return;
@@ -55,7 +55,7 @@ void ApiCall::send_backup() {
         }
         backup.digest.add(room);
         backup.at += room.size();
-        write_line(server_.responder().snapshot_piece(room, backup.bytes - backup.at + kSha256Bytes));
+        write_line(server_.responder().snapshot_piece(room, backup.bytes - backup.at + Sha256::kBytes));
         connection().loop().flush();
     }
 }

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/sha256.h"
 #include "base/wal/files.h"
 #include "control/node/api_call.h"
-#include "control/node/sha256.h"
 
 namespace outrider::node {
 

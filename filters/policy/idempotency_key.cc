@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -230,28 +229,7 @@ std::size_t DigestHash::operator()(const Digest& digest) const noexcept {
     return mix64(word ^ secret);
 }
 
-namespace {
-
-// Fetched once: OpenSSL 3 looks an algorithm up by name whenever it is not given a fetched one.
-const EVP_MD* sha256() {
-    static const EVP_MD* const md = EVP_MD_fetch(nullptr, "SHA256", nullptr);
-    require(md != nullptr, "OpenSSL must have SHA-256");
-    return md;
-}
-
-EVP_MD_CTX* context_of(void* context) {
-    return static_cast<EVP_MD_CTX*>(context);
-}
-
-}  // namespace
-
-void DigestWriter::Free::operator()(void* context) const {
-    EVP_MD_CTX_free(context_of(context));
-}
-
-DigestWriter::DigestWriter(std::string_view kind) : context_(EVP_MD_CTX_new()) {
-    require(context_ != nullptr, "there must be memory for a SHA-256 context");
-    require(EVP_DigestInit_ex(context_of(context_.get()), sha256(), nullptr) == 1, "SHA-256 must start");
+DigestWriter::DigestWriter(std::string_view kind) {
     part(kind);
 }
 
@@ -272,21 +250,6 @@ void DigestWriter::part(std::string_view bytes) {
 void DigestWriter::optional_part(const std::optional<std::string_view>& bytes) {
     raw(bytes ? "1" : "0");
     if (bytes) part(*bytes);
-}
-
-void DigestWriter::raw(std::string_view bytes) {
-    require(context_ != nullptr, "nothing follows DigestWriter::finish()");
-    require(EVP_DigestUpdate(context_of(context_.get()), bytes.data(), bytes.size()) == 1,
-            "SHA-256 must take bytes");
-}
-
-Digest DigestWriter::finish() {
-    require(context_ != nullptr, "DigestWriter::finish() is called once");
-    Digest digest;
-    require(EVP_DigestFinal_ex(context_of(context_.get()), digest.bytes.data(), nullptr) == 1,
-            "SHA-256 must end");
-    context_.reset();
-    return digest;
 }
 
 Digest key_digest(std::span<const ScopeValue> scope, std::string_view route, std::string_view key) {

@@ -22,7 +22,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -30,6 +29,7 @@
 #include <variant>
 
 #include "base/result.h"
+#include "base/sha256.h"
 
 namespace outrider::policy {
 
@@ -86,20 +86,15 @@ Digest key_digest(std::span<const ScopeValue> scope, std::string_view route, std
 class DigestWriter {
   public:
     explicit DigestWriter(std::string_view kind);
-    DigestWriter(DigestWriter&&) noexcept = default;
-    DigestWriter& operator=(DigestWriter&&) noexcept = default;
 
     void number(std::uint64_t value);
     void part(std::string_view bytes);
     void optional_part(const std::optional<std::string_view>& bytes);
-    void raw(std::string_view bytes);
-    Digest finish();  // once; nothing may follow
+    void raw(std::string_view bytes) { sha_.add(bytes); }
+    Digest finish() { return {sha_.finish()}; }  // once; nothing may follow
 
   private:
-    struct Free {
-        void operator()(void* context) const;
-    };
-    std::unique_ptr<void, Free> context_;
+    Sha256 sha_;
 };
 
 // What a repeated request must repeat. Fed while the body comes in; the pieces' borders do not matter.
