@@ -34,8 +34,8 @@ def wait_until(condition, patience=10.0, what="it"):
         time.sleep(CHUNK)  # the pause of a poll, bounded by the deadline
 
 
-def listener(port, name="inbound", **keys):
-    return toml_table("[[listener]]", {"name": name, "listen": f"127.0.0.1:{port}", **keys})
+def listener(port, name="inbound", host="127.0.0.1", **keys):
+    return toml_table("[[listener]]", {"name": name, "listen": f"{host}:{port}", **keys})
 
 
 def route(name="all", **keys):

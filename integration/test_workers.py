@@ -201,18 +201,19 @@ def stays_open(sidecar):
         return not ask(client).closes and [ask(client).closes for _ in range(3)] == [False] * 3
 
 
-def test_a_listener_is_renamed_or_moves(upstream):
-    with Sidecar(plain(upstream), workers=WORKERS) as sidecar:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_listener_is_renamed_or_moves(upstream, host):
+    with Sidecar(plain(upstream), workers=WORKERS, listeners=lambda sidecar: listener(sidecar.port, host=host)) as sidecar:
         with sidecar.client() as old:
             assert ask(old).status == 200
-            sidecar.listeners = listener(sidecar.port, "renamed")
+            sidecar.listeners = listener(sidecar.port, "renamed", host=host)
             status, answer = sidecar.reload(plain(upstream).replace('"inbound"', '"renamed"'))
             assert status == 200, answer
             wait_until(lambda: stays_open(sidecar), 20, "a connection of the new listener")
             (line,) = sidecar.json("/listeners")["listeners"]
             assert (line["name"], line["address"]) == ("renamed", f"127.0.0.1:{sidecar.port}")
             before, sidecar.port = sidecar.port, free_port()
-            sidecar.listeners = listener(sidecar.port, "renamed")
+            sidecar.listeners = listener(sidecar.port, "renamed", host=host)
             assert sidecar.reload()[0] == 200
             wait_until(lambda: accepts(sidecar.port) and not accepts(before), 20, "the move")
             wait_until(lambda: stays_open(sidecar), 20, "a connection of the moved listener")

@@ -203,8 +203,7 @@ Admin::~Admin() = default;
 
 Result<void> Admin::listen(const config::AdminSettings& settings) {
     const auto open = [&](const config::HostPort& where, bool status_only) -> Result<void> {
-        const auto address =
-            uv::SocketAddress::parse(where.host == "localhost" ? "127.0.0.1" : where.host, where.port);
+        const auto address = uv::SocketAddress::to_listen(where.host, where.port);
         if (!address) return Error{"admin: " + address.error()};
         const auto fd = uv::open_listening_socket(*address, false);
         if (!fd) return Error{"admin: " + fd.error()};

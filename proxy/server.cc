@@ -134,8 +134,7 @@ Result<void> Server::open_access_log(const config::LogSettings& settings) {
 // `ask_first`: is the port free? Not asked for one that this process listens on already, under another name.
 Result<std::vector<int>> Server::open_sockets(const config::ListenerSettings& listener,
                                               bool ask_first) const {
-    const std::string host = listener.listen.host == "localhost" ? "127.0.0.1" : listener.listen.host;
-    auto address = uv::SocketAddress::parse(host, listener.listen.port);
+    auto address = uv::SocketAddress::to_listen(listener.listen.host, listener.listen.port);
     if (!address) return Error{"listener " + listener.name + ": " + address.error()};
     std::vector<int> fds;
     for (std::size_t i = 0; i < workers_.size(); ++i) {
@@ -162,7 +161,7 @@ Result<void> Server::open_listeners(const config::Settings& next,
                 known |= listener_key(have) == listener_key(listener);
         }
         if (known) continue;
-        const auto wanted = uv::SocketAddress::parse(listener.listen.host, listener.listen.port);
+        const auto wanted = uv::SocketAddress::to_listen(listener.listen.host, listener.listen.port);
         bool ours = false;
         for (const auto& [name, address] : bound_)
             ours |= wanted && address.text() == wanted->text();
@@ -348,7 +347,7 @@ ReloadResult Server::reload(bool dry_run) {
         for (const auto& has : snapshot_->settings.listeners)
             stays |= listener_key(has) == listener_key(had);
         if (stays) continue;
-        const auto address = uv::SocketAddress::parse(had.listen.host, had.listen.port);
+        const auto address = uv::SocketAddress::to_listen(had.listen.host, had.listen.port);
         std::erase_if(bound_, [&](const auto& b) {
             return b.first == had.name &&
                    (!address || had.listen.port == 0 || b.second.text() == address->text());

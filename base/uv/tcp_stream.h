@@ -29,6 +29,10 @@ struct SocketAddress {
     sockaddr_storage storage{};
 
     static Result<SocketAddress> parse(const std::string& ip, std::uint16_t port);
+    // Of what can be listened on (config/syntax.h): a literal address, or "localhost", which is 127.0.0.1.
+    static Result<SocketAddress> to_listen(const std::string& host, std::uint16_t port) {
+        return parse(host == "localhost" ? "127.0.0.1" : host, port);
+    }
     std::string ip() const;  // without brackets
     std::uint16_t port() const;
     std::string text() const;  // "ip:port", "[ip6]:port"

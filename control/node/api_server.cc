@@ -98,8 +98,7 @@ ApiServer::~ApiServer() {
 }
 
 Result<void> ApiServer::listen(const config::HostPort& address, const char* key, bool pages_only) {
-    const auto at =
-        uv::SocketAddress::parse(address.host == "localhost" ? "127.0.0.1" : address.host, address.port);
+    const auto at = uv::SocketAddress::to_listen(address.host, address.port);
     if (!at) return Error{std::string(key) + ": " + at.error()};
     const auto fd = uv::open_listening_socket(*at, false);
     if (!fd) return Error{std::string(key) + ": " + fd.error()};
