@@ -166,6 +166,60 @@ def test_watches_of_one_stream_are_created_and_cancelled(quorum):
         assert raw(stream.events(1)[0]["kv"]["key"]) == b"p"
 
 
+def filled(node, name, count=24):
+    """Half a megabyte a revision, so that a watch of them is behind for a while. Returns the first and the last revision."""
+    revisions = [int(node.put(name, f"{i:06}" + "y" * 500_000)["header"]["revision"]) for i in range(count)]
+    return revisions[0], revisions[-1]
+
+
+def test_a_watch_that_is_behind_tells_its_progress_when_it_has_caught_up(quorum):
+    node = quorum.nodes[0]
+    first, last = filled(node, "behind")
+    with node.stream("/watch", {"create_request": {"key": text("behind"), "start_revision": str(first)}}) as stream:
+        stream.send({"progress_request": {}})
+        assert stream.next()["created"]
+        assert len(stream.events(24)) == 24
+        told = stream.next()
+        assert told["watch_id"] == "-1" and int(told["header"]["revision"]) >= last
+    node.call("/kv/deleterange", {"key": text("behind")})
+
+
+def test_a_cancelled_watch_owes_no_progress(quorum):
+    node = quorum.nodes[0]
+    first, _ = filled(node, "cancelled")
+    with node.stream("/watch", {"create_request": {"key": text("idle")}}) as stream:
+        stream.send({"create_request": {"key": text("cancelled"), "watch_id": "7", "start_revision": str(first)}})
+        stream.send({"progress_request": {}})
+        stream.send({"cancel_request": {"watch_id": "7"}})
+        while not (message := stream.next()).get("canceled"):
+            assert message.get("created") or message.get("events"), message
+        assert stream.next()["watch_id"] == "-1"
+    node.call("/kv/deleterange", {"key": text("cancelled")})
+
+
+def test_a_client_that_asks_without_reading_is_no_longer_read(quorum):
+    """Or what it is answered would gather in memory."""
+    node = quorum.nodes[1]
+    message = b"17\r\n" + b'{"progress_request":{}}' + b"\r\n"
+    with node.stream("/watch") as stream:
+        stream.socket.settimeout(2)
+        sent, bound = 0, 64 << 20
+        batch = message * 2000
+        while sent < bound:
+            try:
+                sent += stream.socket.send(batch[sent % len(message):])
+            except TimeoutError:
+                break
+        assert sent < bound, "everything was read"
+        stream.socket.settimeout(PATIENCE)
+        cut = sent % len(message)
+        rest = threading.Thread(target=stream.socket.sendall, args=(message[cut:] if cut else b"",))
+        rest.start()
+        for _ in range(-(-sent // len(message))):
+            assert stream.next()["watch_id"] == "-1"
+        rest.join()
+
+
 def test_watchers_that_hang_up_harm_nobody(quorum):
     node = quorum.nodes[0]
     for linger in (True, False):
@@ -194,11 +248,9 @@ def test_a_watcher_that_does_not_read_gets_everything_when_it_reads_again(quorum
     node = quorum.nodes[2]
     with node.stream("/watch", {"create_request": {"key": text("slow")}}) as stream:
         assert stream.next()["created"]
-        count = 24
-        for i in range(count):
-            node.put("slow", f"{i:06}" + "y" * 500_000)
-        values = [raw(event["kv"]["value"])[:6] for event in stream.events(count)]
-        assert values == [b"%06d" % i for i in range(count)]
+        filled(node, "slow", 24)
+        values = [raw(event["kv"]["value"])[:6] for event in stream.events(24)]
+        assert values == [b"%06d" % i for i in range(24)]
     quorum.nodes[0].call("/kv/deleterange", {"key": text("slow")})
 
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -75,6 +76,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     void take_watch(const api::WatchCreate& create);
     void cancel_watch(std::int64_t watch_id);
     void tell_progress();
+    bool told_progress(std::int64_t watch_id);
     void fail_stream(const api::Problem& problem);
     void drop_watches();
 
@@ -89,7 +91,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     api::MessageSplitter messages_;
     std::map<std::int64_t, store::WatchId> watches_;
     std::int64_t next_watch_id_ = 0;
-    std::size_t progress_owed_ = 0;  // by how many watches, before one answer tells all of them
+    std::set<std::int64_t> progress_owed_;  // by these watches, before one answer tells all of them
     std::vector<store::WatchId> stalled_;
     store::LeaseId lease_;  // of the keepalive under way
     std::optional<std::uint64_t> added_member_;

@@ -15,13 +15,13 @@ void ApiCall::write_line(std::string_view text) {
     write_body({&text, 1}, false);
 }
 
-// One message after the other; the next one waits while one is being worked on. A refusal ends the call, and then this object may
+// One message after the other; the next one waits while one is being worked on, and while the client does not read its answers. A refusal ends the call, and then this object may
 // be gone.
 void ApiCall::next_message() {
     if (gone_ != nullptr) return;  // it is running
     bool gone = false;
     gone_ = &gone;
-    while (stream_ && !waiting() && !response_finished()) {
+    while (stream_ && !waiting() && !response_blocked() && !response_finished()) {
         auto message = messages_.next();
         if (!message) {
             fail_stream({api::Code::kInvalidArgument, message.error()});
@@ -34,13 +34,10 @@ void ApiCall::next_message() {
     if (gone) return;
     gone_ = nullptr;
     if (!stream_ || response_finished()) return;
-    if (waiting() && !input_ended_) {
-        pause_request();
-    } else if (!input_ended_) {
-        resume_request();
-    }
+    const bool busy = waiting() || response_blocked();
+    if (!input_ended_) busy ? pause_request() : resume_request();
     // A watch goes on when its client has said all it has to say.
-    if (input_ended_ && !waiting() && call_ == api::Call::kLeaseKeepAlive) end_stream();
+    if (input_ended_ && !busy && call_ == api::Call::kLeaseKeepAlive) end_stream();
 }
 
 void ApiCall::take_message(std::string_view message) {
@@ -127,6 +124,7 @@ void ApiCall::cancel_watch(std::int64_t watch_id) {
     server_.remove_watch(it->second);
     watches_.erase(it);
     write_line(server_.responder().watch_cancelled(server_.node().store().revision(), watch_id));
+    told_progress(watch_id);
 }
 
 // Each watch says when it has delivered everything; then one line tells all of them.
@@ -135,21 +133,29 @@ void ApiCall::tell_progress() {
         write_line(server_.responder().watch_progress(server_.node().store().revision()));
         return;
     }
-    progress_owed_ = watches_.size();
-    for (const auto& [watch_id, id] : watches_)
+    for (const auto& [watch_id, id] : watches_) {
+        progress_owed_.insert(watch_id);
         server_.node().watches().request_progress(id);
+    }
     server_.node().schedule_turn();
+}
+
+// False: nobody asked.
+bool ApiCall::told_progress(std::int64_t watch_id) {
+    if (progress_owed_.erase(watch_id) == 0) return false;
+    if (progress_owed_.empty())
+        write_line(server_.responder().watch_progress(server_.node().store().revision()));
+    return true;
 }
 
 void ApiCall::on_batch(std::int64_t watch_id, store::WatchId, const store::WatchBatch& batch) {
     using Kind = store::WatchBatch::Kind;
     if (batch.kind == Kind::kNothing) return;
-    if (batch.kind == Kind::kCancelled) watches_.erase(watch_id);
-    if (batch.kind == Kind::kProgress && progress_owed_ > 0) {
-        if (--progress_owed_ == 0) write_line(server_.responder().watch_progress(batch.revision));
-        return;
-    }
+    if (batch.kind == Kind::kProgress && told_progress(watch_id)) return;
     write_line(server_.batch_text(watch_id, batch));
+    if (batch.kind != Kind::kCancelled) return;
+    watches_.erase(watch_id);
+    told_progress(watch_id);
 }
 
 void ApiCall::on_response_drained() {
@@ -160,6 +166,7 @@ void ApiCall::on_response_drained() {
     for (const store::WatchId id : std::exchange(stalled_, {}))
         server_.node().watches().wake(id);
     server_.node().schedule_turn();
+    if (stream_) next_message();
 }
 
 void ApiCall::drop_watches() {

@@ -98,7 +98,7 @@ class WatchHub {
 
     // Once per interval: a synced watcher that asked for it and got nothing since the last round gets its progress.
     void progress_round();
-    // For one now, as a client's progress_request wants: if it is synced.
+    // For one, as a client's progress_request wants: as soon as it is synced.
     void request_progress(WatchId id);
 
   private:

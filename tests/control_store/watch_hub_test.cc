@@ -203,6 +203,16 @@ TEST(WatchHub, ProgressIsNeverAheadOfEvents) {
     EXPECT_EQ(w.drain(), "2:a |progress:2|");
 }
 
+TEST(WatchHub, OneThatIsBehindTellsItsProgressWhenItHasCaughtUp) {
+    Watching w({.watchers_max = 9, .batch_bytes = 1000, .scan_max = 2});
+    for (int i = 0; i < 9; ++i)
+        w.write(put("x", ""));
+    const WatchId id = w.watch(on("a", {}, 2));
+    w.hub.request_progress(id);
+    w.write(put("a", ""));  // 11
+    EXPECT_EQ(w.drain(), "11:a |progress:11|");
+}
+
 TEST(WatchHub, IsBoundedAndForgetsWhoLeft) {
     Watching w({.watchers_max = 1, .batch_bytes = 50, .scan_max = 100});
     const WatchId id = w.watch(on("a"));
