@@ -7,8 +7,8 @@
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
 
+#include "base/sha256.h"
 #include "control/node/identity.h"
-#include "control/node/sha256.h"
 #include "control/node/snapshot_file.h"
 #include "control/node/storage.h"
 #include "control/proto/rpc.pb.h"
@@ -20,21 +20,17 @@ constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 
 struct Loaded {
     SnapshotParser::Snapshot snapshot;
-    std::string digest;
+    Sha256::Digest digest{};
     std::uint64_t bytes = 0;
 };
-
-Error failed(std::string_view what, const std::string& file, const wal::IoError& cause) {
-    return Error{fmt::format("cannot {} {}: {}", what, file, cause.text())};
-}
 
 Result<Loaded> load(wal::FileSystem& files, const std::string& name) {
     auto opened = files.open(name, wal::FileSystem::OpenMode::kExisting);
     if (opened.error) return failed("open", name, opened.error);
     const wal::File::Count size = opened.file->size();
     if (size.error) return failed("read", name, size.error);
-    if (size.bytes < kSha256Bytes) return Error{name + ": it is too short for a backup"};
-    const std::uint64_t end = size.bytes - kSha256Bytes;
+    if (size.bytes < Sha256::kBytes) return Error{name + ": it is too short for a backup"};
+    const std::uint64_t end = size.bytes - Sha256::kBytes;
     SnapshotParser parser;
     Sha256 digest;
     std::string room;
@@ -46,12 +42,14 @@ Result<Loaded> load(wal::FileSystem& files, const std::string& name) {
         if (const auto added = parser.add(room); !added)
             return Error{fmt::format("{}: it is damaged, or no backup: {}", name, added.error())};
     }
-    room.resize(kSha256Bytes);
+    room.resize(Sha256::kBytes);
     if (const wal::File::Count count = opened.file->read_at(end, room);
         count.error || count.bytes != room.size())
         return failed("read", name, count.error);
-    const std::string made = digest.finish();
-    if (made != room) return Error{name + ": it is damaged or cut short: its SHA-256 is wrong"};
+    const Sha256::Digest made = digest.finish();
+    if (!std::equal(made.begin(), made.end(), room.begin(),
+                    [](unsigned char a, char b) { return a == static_cast<unsigned char>(b); }))
+        return Error{name + ": it is damaged or cut short: its SHA-256 is wrong"};
     auto snapshot = parser.finish();
     if (!snapshot) return Error{fmt::format("{}: {}", name, snapshot.error())};
     return Loaded{std::move(*snapshot), made, size.bytes};
@@ -67,15 +65,15 @@ BackupStatus status_of(const Loaded& loaded) {
     out.keys = store.key_count();
     out.leases = store.leases().all().size();
     out.bytes = loaded.bytes;
-    for (const char byte : loaded.digest)
-        out.sha256 += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+    for (const unsigned char byte : loaded.digest)
+        out.sha256 += fmt::format("{:02x}", byte);
     return out;
 }
 
-std::uint64_t origin_of(const std::string& digest) {
+std::uint64_t origin_of(const Sha256::Digest& digest) {
     std::uint64_t origin = 0;
     for (std::size_t i = 0; i < 8; ++i)
-        origin = origin << 8 | static_cast<unsigned char>(digest[i]);
+        origin = origin << 8 | digest[i];
     return origin | 1;
 }
 

@@ -162,12 +162,7 @@ void Node::on_role(const raft::RoleChange& change) {
         if (handed_over_) loop_.post(std::exchange(handed_over_, nullptr));
     }
     // Reads that another leader was asked for may never be answered.
-    std::vector<ReadGroup> groups;
-    for (auto& [context, group] : read_groups_)
-        groups.push_back(std::move(group));
-    read_groups_.clear();
-    for (ReadGroup& group : groups)
-        requeue(std::move(group));
+    requeue_reads(Duration(0));
     if (change.leader != raft::kNoNode) unpark();
 }
 
@@ -269,17 +264,7 @@ void Node::on_peer_lost(raft::NodeId peer) {
     if (closed_ || peer != core_->leader()) return;
     step(raft::LeaderGone{peer});
     // What it was asked may be lost; reads can be asked for again.
-    std::vector<ReadGroup> groups;
-    for (auto& [context, group] : read_groups_)
-        groups.push_back(std::move(group));
-    read_groups_.clear();
-    for (ReadGroup& group : groups)
-        requeue(std::move(group));
-}
-
-// Also one that is no member (any more): it is told so (tell_if_removed), and one that was just added may be unknown here.
-std::string Node::refuse_peer(raft::NodeId) {
-    return {};
+    requeue_reads(Duration(0));
 }
 
 void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {

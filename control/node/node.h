@@ -148,7 +148,6 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_frame(raft::NodeId from, proto::Frame& frame) override;
     void on_peer_connected(raft::NodeId peer) override;
     void on_peer_lost(raft::NodeId peer) override;
-    std::string refuse_peer(raft::NodeId peer) override;
     void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) override;
     void on_durable(raft::WriteId last) override;
     void on_storage_failed(const std::string& reason) override { fail(reason); }
@@ -171,11 +170,14 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     std::uint64_t add(RequestTable::Entry entry);
     void dispatch_all();
     void dispatch(std::uint64_t sequence, RequestTable::Entry& entry);
+    // Worth another try: nothing was appended, and what is in the way passes.
+    static bool passes(raft::Refusal refusal);
+    void park(std::uint64_t sequence, RequestTable::Entry& entry);
     void unpark();
     void begin_proposals();
     void refuse_proposal(const Proposal& proposal, raft::Refusal refusal);
     void begin_reads();
-    void requeue(ReadGroup group);
+    void requeue_reads(Duration age);
     void on_readable(std::uint64_t context, raft::LogIndex index);
     void on_read_refused(std::uint64_t context);
     void answer_reads();
@@ -233,7 +235,6 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     std::uint64_t next_context_;
     std::map<raft::LogIndex, std::vector<ReadItem>> readable_;  // when so much is applied
     std::map<std::uint64_t, std::int64_t> lease_answers_;       // by sequence, that wait to be readable
-                                                                // whose ChangeMembership is in step()
     std::function<void()> handed_over_;
 
     Alarm raft_alarm_;

@@ -85,8 +85,7 @@ void Node::refuse_sent_before(raft::Term term) {
         if (entry == nullptr) continue;
         if (entry->kind == Kind::kLease) {
             if (lease_answers_.contains(sequence)) continue;
-            entry->sent = false;  // asking again is harmless
-            parked_.push_back(sequence);
+            park(sequence, *entry);  // asking again is harmless
         } else {
             refuse(sequence, api::kLeaderChanged);
         }
@@ -189,7 +188,8 @@ void Node::on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::S
     member_ = meta.configuration->find(identity_.node) != nullptr;
     // Whether what was sent to a leader is in there cannot be told.
     for (const std::uint64_t sequence : requests_.sent_before(raft::Term{core_->term().value + 1})) {
-        if (requests_.find(sequence)->kind == Kind::kCommand) refuse(sequence, api::kLeaderChanged);
+        const RequestTable::Entry* entry = requests_.find(sequence);
+        if (entry != nullptr && entry->kind == Kind::kCommand) refuse(sequence, api::kLeaderChanged);
     }
     answer_reads();
     schedule_turn();

@@ -7,16 +7,6 @@
 #include "control/node/node.h"
 
 namespace outrider::node {
-namespace {
-
-// Worth another try: nothing was appended, and what is in the way passes.
-bool passes(raft::Refusal refusal) {
-    return refusal == raft::Refusal::kNotLeader || refusal == raft::Refusal::kTransferring ||
-           refusal == raft::Refusal::kNotReady || refusal == raft::Refusal::kChangeInProgress;
-}
-
-}  // namespace
-
 void Node::change_members(Request& request, raft::ChangeMembership change) {
     RequestTable::Entry entry;
     entry.request = &request;
@@ -68,8 +58,7 @@ void Node::on_change_outcome(std::uint64_t sequence, const raft::Outcome& outcom
         entry->term = outcome.term;
         answer_members();
     } else if (passes(outcome.refusal)) {
-        entry->sent = false;
-        parked_.push_back(sequence);
+        park(sequence, *entry);
     } else {
         requests_.take(sequence)->request->on_members(outcome.refusal);
     }

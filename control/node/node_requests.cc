@@ -8,12 +8,6 @@
 namespace outrider::node {
 namespace {
 
-// The leader may be another soon, and then it is worth another try; nothing has been appended.
-bool passes(raft::Refusal refusal) {
-    return refusal == raft::Refusal::kNotLeader || refusal == raft::Refusal::kTransferring ||
-           refusal == raft::Refusal::kNotReady;
-}
-
 api::Problem problem_of(raft::Refusal refusal) {
     switch (refusal) {
         case raft::Refusal::kTooLarge:
@@ -117,6 +111,17 @@ void Node::dispatch(std::uint64_t sequence, RequestTable::Entry& entry) {
     peers_->send(core_->leader(), outgoing_);
 }
 
+bool Node::passes(raft::Refusal refusal) {
+    return refusal == raft::Refusal::kNotLeader || refusal == raft::Refusal::kTransferring ||
+           refusal == raft::Refusal::kNotReady || refusal == raft::Refusal::kChangeInProgress;
+}
+
+// Not at once: it is asked again when there is a leader to turn to, and at each housekeeping.
+void Node::park(std::uint64_t sequence, RequestTable::Entry& entry) {
+    entry.sent = false;
+    parked_.push_back(sequence);
+}
+
 void Node::unpark() {
     if (closed_) return;
     queue_.insert(queue_.end(), parked_.begin(), parked_.end());
@@ -163,8 +168,7 @@ void Node::refuse_proposal(const Proposal& proposal, raft::Refusal refusal) {
     RequestTable::Entry* entry = requests_.find(proposal.command.sequence);
     if (proposal.command.client != client_id_ || entry == nullptr) return;
     if (passes(refusal)) {
-        entry->sent = false;
-        parked_.push_back(proposal.command.sequence);
+        park(proposal.command.sequence, *entry);
     } else {
         refuse(proposal.command.sequence, problem_of(refusal));
     }
@@ -189,8 +193,7 @@ void Node::on_forward_refused(const proto::ForwardRefused& refused) {
     if (entry == nullptr) return;
     const auto refusal = static_cast<raft::Refusal>(refused.refusal());
     if (passes(refusal)) {
-        entry->sent = false;
-        parked_.push_back(refused.sequence());
+        park(refused.sequence(), *entry);
     } else {
         refuse(refused.sequence(), problem_of(refusal));
     }
@@ -210,16 +213,24 @@ void Node::begin_reads() {
     step(raft::BeginRead{context});
 }
 
-// They are begun anew at the end of a turn in which there is a leader.
-void Node::requeue(ReadGroup group) {
-    for (ReadItem& item : group.items) {
-        if (item.from == raft::kNoNode) {
-            queue_.push_back(item.sequence);  // a lease's question may have to go elsewhere now
-        } else {
-            reads_.push_back(item);
+// Reads that are at least so old: they are begun anew at the end of a turn in which there is a leader.
+void Node::requeue_reads(Duration age) {
+    const Instant now = loop_.now();
+    for (auto it = read_groups_.begin(); it != read_groups_.end();) {
+        if (now - it->second.begun < age) {
+            ++it;
+            continue;
         }
+        for (const ReadItem& item : it->second.items) {
+            if (item.from == raft::kNoNode) {
+                queue_.push_back(item.sequence);  // a lease's question may have to go elsewhere now
+            } else {
+                reads_.push_back(item);
+            }
+        }
+        it = read_groups_.erase(it);
+        schedule_turn();
     }
-    schedule_turn();
 }
 
 void Node::on_readable(std::uint64_t context, raft::LogIndex index) {
@@ -308,8 +319,7 @@ void Node::on_lease_tell(const proto::LeaseTell& tell) {
     RequestTable::Entry* entry = requests_.find(tell.sequence());
     if (entry == nullptr || entry->kind != Kind::kLease) return;
     if (tell.refused()) {
-        entry->sent = false;
-        parked_.push_back(tell.sequence());
+        park(tell.sequence(), *entry);
         return;
     }
     lease_answers_[tell.sequence()] = tell.seconds();
@@ -328,20 +338,8 @@ void Node::on_housekeeping() {
         refuse(sequence, never_began ? api::kNoLeader : api::kTimeout);
     }
     requests_.next_deadline();  // drops what is over
-    if (!leads()) {
-        // A message to or from the leader may have been lost.
-        std::vector<ReadGroup> late;
-        for (auto it = read_groups_.begin(); it != read_groups_.end();) {
-            if (now - it->second.begun < settings_.election_timeout) {
-                ++it;
-                continue;
-            }
-            late.push_back(std::move(it->second));
-            it = read_groups_.erase(it);
-        }
-        for (ReadGroup& group : late)
-            requeue(std::move(group));
-    }
+    // A message to or from the leader may have been lost.
+    if (!leads()) requeue_reads(settings_.election_timeout);
     promote_ready();
     if (!parked_.empty()) unpark();
     if (!reads_.empty()) schedule_turn();

@@ -152,8 +152,7 @@ Peers::Peers(uv::Loop& loop, Self self, Duration patience, std::uint64_t seed, P
 Peers::~Peers() = default;
 
 Result<void> Peers::listen(const config::HostPort& address) {
-    const auto at =
-        uv::SocketAddress::parse(address.host == "localhost" ? "127.0.0.1" : address.host, address.port);
+    const auto at = uv::SocketAddress::to_listen(address.host, address.port);
     if (!at) return Error{"control.peer_listen: " + at.error()};
     const auto fd = uv::open_listening_socket(*at, false);
     if (!fd) return Error{"control.peer_listen: " + fd.error()};
@@ -328,9 +327,8 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
     } else if (channel.dialled() ? from != channel.peer()
                                  : hello.to() != 0 && raft::NodeId{hello.to()} != self_.id) {
         why = fmt::format("another node was expected at this address: {} met {}", hello.name(), self_.name);
-    } else {
-        why = handler_.refuse_peer(from);
     }
+    // Also one that is no member (any more) may connect: it is told so, and one that was just added may be unknown here.
     if (!why.empty()) {
         reject(channel, why);
         return false;

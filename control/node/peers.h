@@ -46,8 +46,6 @@ class PeersHandler {
     virtual void on_frame(raft::NodeId from, proto::Frame& frame) = 0;
     virtual void on_peer_connected(raft::NodeId peer) = 0;
     virtual void on_peer_lost(raft::NodeId peer) = 0;
-    // Why that node may not connect; empty: it may.
-    virtual std::string refuse_peer(raft::NodeId peer) = 0;
     virtual void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) = 0;
 
   protected:

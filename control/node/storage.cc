@@ -13,10 +13,6 @@ namespace {
 constexpr std::uint64_t kQueueBytesMax = std::uint64_t{1} << 30;
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 
-Error failed(std::string_view what, const std::string& file, const wal::IoError& cause) {
-    return Error{fmt::format("cannot {} {}: {}", what, file, cause.text())};
-}
-
 Result<void> write_all(wal::File& file, const std::string& name, std::uint64_t offset,
                        std::string_view bytes) {
     while (!bytes.empty()) {
@@ -57,6 +53,10 @@ Result<SnapshotParser::Snapshot> parse_file(wal::FileSystem& files, const std::s
 }
 
 }  // namespace
+
+Error failed(std::string_view what, const std::string& file, const wal::IoError& cause) {
+    return Error{fmt::format("cannot {} {}: {}", what, file, cause.text())};
+}
 
 Result<void> write_snapshot_file(wal::FileSystem& files, const std::string& directory,
                                  const SnapshotHead& head, store::Store& store) {
@@ -209,13 +209,13 @@ void Storage::write(raft::Effects& effects) {
                 report_failure(first.error());
                 return;
             }
-            note_written(id, *first, cut, before_entries, first_entry);
+            note_written(*first, cut, before_entries, first_entry);
             report_durable(id);
         });
     if (!taken) report_failure("the disk is too slow: more than 1 GiB is waiting to be written");
 }
 
-void Storage::note_written(raft::WriteId, wal::Index first, const std::optional<raft::LogIndex>& cut,
+void Storage::note_written(wal::Index first, const std::optional<raft::LogIndex>& cut,
                            std::size_t before_entries, std::optional<raft::LogIndex> first_entry) {
     if (cut) {
         while (!marks_.empty() && marks_.back().entry > *cut)
@@ -253,7 +253,7 @@ void Storage::write_by_task(raft::Effects& effects) {
             if (auto synced = log.sync(); !synced) return report_failure(synced.error());
             if (moved->install) {
                 marks_.clear();
-                marks_.push_back({moved->install->index + 1, *appended + batch->size()});
+                marks_.push_back({moved->install->index + 1, *appended});
             }
         }
         if (installed != nullptr) {

@@ -121,8 +121,8 @@ class Storage {
     // On the log's thread.
     Result<void> store_chunk(const raft::StoreChunk& chunk);
     Result<std::unique_ptr<store::Store>> install(const raft::SnapshotMeta& meta);
-    void note_written(raft::WriteId id, wal::Index first, const std::optional<raft::LogIndex>& cut,
-                      std::size_t before_entries, std::optional<raft::LogIndex> first_entry);
+    void note_written(wal::Index first, const std::optional<raft::LogIndex>& cut, std::size_t before_entries,
+                      std::optional<raft::LogIndex> first_entry);
     Result<void> release(wal::Wal& log, const raft::SnapshotMeta& saved, raft::LogIndex first_kept,
                          const std::string& hard_state);
     void report_durable(raft::WriteId id);
@@ -162,6 +162,9 @@ class Storage {
     std::unique_ptr<wal::WalThread> log_thread_;
     std::unique_ptr<TaskThread> file_thread_;
 };
+
+// "cannot sync FILE: No space left on device".
+Error failed(std::string_view what, const std::string& file, const wal::IoError& cause);
 
 // Writes a snapshot file, whole and synced, and gives it its name.
 Result<void> write_snapshot_file(wal::FileSystem& files, const std::string& directory,
