@@ -183,13 +183,15 @@ void Acceptor::close(Acceptor* acceptor) {
         const Loop::Event event(acceptor->loop_);
         acceptor->accept_some(4 * kBacklog);
     }
-    uv_poll_stop(&acceptor->poll_);
-    ::close(acceptor->fd_);  // now, not in the callback: nobody may complete a handshake in between
+    const int fd = acceptor->fd_;
     uv_close(reinterpret_cast<uv_handle_t*>(&acceptor->poll_), [](uv_handle_t* handle) {
         auto* done = static_cast<Acceptor*>(handle->data);
         if (done->reserve_ >= 0) ::close(done->reserve_);
         delete done;
     });
+    // Now, not in the callback: nobody may complete a handshake in between. And after uv_close, which takes the number out of
+    // epoll: by then another thread may have been given it.
+    ::close(fd);
 }
 
 std::optional<unsigned> parse_cpu_max(const std::string& line) {
