@@ -18,7 +18,8 @@ UpstreamChannel* WorkerCluster::channel_for(const Ref<Endpoint>& endpoint, polic
         endpoint->index == Endpoint::kRemoved)
         return nullptr;
     policy::DepthLimits limits{.connections = settings_.channel.connections,
-                               .depth = settings_.channel.depth};
+                               .depth = settings_.channel.depth,
+                               .turn = loop_.turn_length()};
     if (!endpoint->pipeline) endpoint->pipeline = std::make_unique<EndpointPipeline>(limits);
     EndpointPipeline& pipeline = *endpoint->pipeline;
     const Instant now = loop_.now();

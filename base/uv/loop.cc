@@ -8,6 +8,8 @@
 namespace outrider::uv {
 namespace {
 
+constexpr int kTurnMemory = 8;
+
 std::int64_t clock_nanos(clockid_t clock) {
     timespec ts{};
     ::clock_gettime(clock, &ts);
@@ -44,6 +46,8 @@ Loop::Loop() : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrit
     uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
         auto& loop = *static_cast<Loop*>(handle->data);
         if (!loop.turn_ends_.empty()) loop.run_turn_ends();
+        if (loop.now_valid_)
+            loop.turn_length_ += (read_clock() - loop.now_ - loop.turn_length_) / kTurnMemory;
         loop.arm_timer();
         if (loop.spin_.on()) loop.sleep_or_poll();
         ++loop.turn_;

@@ -93,6 +93,9 @@ class Loop {
 
     // Counts the turns. What is read in a turn was there when the turn's poll returned.
     std::uint64_t turn() const { return turn_; }
+    // What a request waits for this loop itself: the time that turns with events took, from a poll's return to the next poll. A
+    // mean over about the last eight.
+    Duration turn_length() const { return turn_length_; }
 
     TimerWheel& timers() { return timers_; }
     void schedule(Timer& timer, Duration after) { timers_.schedule(timer, now() + after); }
@@ -167,6 +170,7 @@ class Loop {
     Instant now_{};
     WallTime wall_{};
     bool now_valid_ = false;
+    Duration turn_length_{};
     std::uint64_t turn_ = 0;
     std::int64_t wall_offset_nanos_ = 0;
     Instant wall_checked_{};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "base/check.h"
 
@@ -78,14 +79,9 @@ const ChannelDepth::Learnt* ChannelDepth::find(Class cls) const {
 }
 
 double ChannelDepth::wait_bound(const Learnt& learnt) const {
-    const double bound = nanos(limits_.wait_max);
-    return costs_no_time(learnt) ? std::max(bound, kBunchedSlack * learnt.alone.value) : bound;
-}
-
-bool ChannelDepth::costs_no_time(const Learnt& learnt) const {
-    if (learnt.pace.value * kWorth <= learnt.alone.value) return true;
-    return learnt.riding.count >= kProbeAnswers / 2 &&
-           learnt.riding.value <= kBunchedSlack * learnt.alone.value;
+    const double bound = std::max(nanos(limits_.wait_max), kTurns * nanos(limits_.turn));
+    const bool bunched = learnt.pace.value * kWorth <= learnt.alone.value;
+    return bunched ? std::max(bound, kBunchedSlack * learnt.alone.value) : bound;
 }
 
 bool ChannelDepth::paces(const Learnt& learnt) const {
@@ -95,13 +91,13 @@ bool ChannelDepth::paces(const Learnt& learnt) const {
 bool ChannelDepth::may_ride(Learnt& learnt, Instant now) {
     if (learnt.typical_count < 2 * kKnown) return false;
     if (learnt.late() > kRisk) {
-        learnt.pace = learnt.riding = {};  // what they were before is not what they will be then
+        learnt.pace = {};  // what they were before is not what they will be then
         learnt.probe_left = 0;
         return false;
     }
     if (learnt.probe_left > 0 || paces(learnt)) return true;
     if (learnt.alone.value > nanos(kProbeAlone) || now < learnt.probe_from) return false;
-    learnt.pace = learnt.riding = {};
+    learnt.pace = {};
     learnt.probe_left = kProbeAnswers;
     return true;
 }
@@ -120,6 +116,7 @@ bool ChannelDepth::fits(const Line& line, const Learnt& learnt, Instant now) con
 ChannelDepth::Choice ChannelDepth::choose(Class cls, Instant now, bool pooled) {
     using Where = Choice::Where;
     Learnt& learnt = of(cls);
+    if (now != seen_.at) count_seen();
     const bool rides = may_ride(learnt, now);
     if (pooled && !rides) return {.where = Where::kPooled};
     if (pooled && now - learnt.alone_at >= kAloneEvery) {
@@ -164,22 +161,25 @@ void ChannelDepth::answered(Socket socket, Instant now, bool counts) {
     l->front_since = now;
     if (!counts) return;
 
+    see(now);
     Learnt& learnt = of(ride.cls);
     if (ride.alone) {
         learn_alone(learnt, nanos(now - ride.sent), now);
     } else {
         learn_late(learnt, passed);
-        learnt.riding.add(nanos(now - ride.sent), kMeanMemory);
     }
     if (l->burst.count > 0 && l->burst.at == now) {
         ++l->burst.count;
         return;
     }
+    ++seen_.connections;
     end_burst(*l);
     l->burst = {.at = now, .passed = passed, .alone = ride.alone, .cls = ride.cls, .count = 1};
 }
 
 void ChannelDepth::answered_alone(Class cls, Duration latency, Instant now) {
+    see(now);
+    ++seen_.connections;
     learn_alone(of(cls), nanos(latency), now);
 }
 
@@ -198,13 +198,37 @@ void ChannelDepth::learn_alone(Learnt& learnt, double latency, Instant now) {
 
 void ChannelDepth::learn_late(Learnt& learnt, double latency) {
     if (learnt.typical_count < kKnown) return;  // it is not known what late is
-    const double late = latency > late_after(learnt.typical) ? 1 : 0;
+    if (learnt.seen.answers++ == 0) seen_.classes.push_back(&learnt);
+    if (latency <= late_after(learnt.typical)) return;
+    ++learnt.seen.late;
+    if (seen_.silence >= latency / 2) ++learnt.seen.after_silence;
+}
+
+void ChannelDepth::see(Instant now) {
+    if (now == seen_.at) return;
+    count_seen();
+    seen_.silence = nanos(now - seen_.at);
+    seen_.at = now;
+    seen_.connections = 0;
+}
+
+void ChannelDepth::count_seen() {
+    const bool stood_still = seen_.connections >= kStill;
+    for (Learnt* learnt : seen_.classes) {
+        const auto seen = std::exchange(learnt->seen, {});
+        count_late(*learnt, seen.late - (stood_still ? seen.after_silence : 0), seen.answers);
+    }
+    seen_.classes.clear();
+}
+
+void ChannelDepth::count_late(Learnt& learnt, std::uint32_t late, std::uint32_t answers) {
     if (learnt.typical > 2 * learnt.late_typical || learnt.typical < learnt.late_typical / 2) {
         learnt.late_long = learnt.late_soon;
         learnt.late_typical = learnt.typical;
     }
-    learnt.late_soon.add(late, kLateSoonMemory);
-    learnt.late_long.add(late, kLateLongMemory);
+    const double share = static_cast<double>(late) / answers;
+    learnt.late_soon.add(share, kLateSoonMemory, answers);
+    learnt.late_long.add(share, kLateLongMemory, answers);
 }
 
 void ChannelDepth::end_burst(Line& l) {
@@ -237,7 +261,6 @@ ChannelDepth::Estimate ChannelDepth::estimate(Class cls) const {
             .alone = duration(learnt->alone.value),
             .typical = duration(learnt->typical),
             .pace = duration(learnt->pace.value),
-            .riding = duration(learnt->riding.value),
             .late = learnt->late(),
             .rides = learnt->typical_count >= 2 * kKnown && learnt->late() <= kRisk &&
                      (learnt->probe_left > 0 || paces(*learnt))};

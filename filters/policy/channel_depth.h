@@ -12,10 +12,11 @@
 //     typical: its lower quartile, which a few slow ones do not move.
 //   * pace: the mean time an answer takes at the front of a pipelined socket. Answers that are seen at one instant
 //     share the time that passed: an upstream may work through a whole connection in one go.
-//   * riding: the mean time from the sending of a request behind others to its answer.
 //   * late: the share of answers that took more than late_after = max(kLateLeast, kLateTimes * typical), of the last few
 //     hundred or the last some thousand answers, whichever is more: the first notices a change at once, and only the
-//     second can tell one in a thousand from none (it begins anew when typical has doubled or halved).
+//     second can tell one in a thousand from none (it begins anew when typical has doubled or halved). When nobody was
+//     answered for half the time that they took, and then kStill connections at once, the upstream stood still: that is no
+//     late answer, and pooled connections would not have helped.
 //
 // The rules
 //   * A class rides when enough is known of it (2 kKnown answers), its share of late answers is at most kRisk, and its
@@ -24,11 +25,13 @@
 //   * It rides on a socket where by expectation the others take at most wait_max, the risk that one of those in front
 //     turns out late is at most kRisk in all, and the front is not late already. So of a hundred quick requests less
 //     than one meets a late one, which is what keeps their p99.
-//   * wait_max is not all: when an upstream with one thread is busy, or outrider itself is, a pooled request waits for its
-//     turn as well, and pipelining costs nothing. That shows in one of two ways: many answers come in the time that one
-//     alone takes (the pace is at most alone / kWorth), or those that rode behind others were answered as soon as those
-//     alone are (`riding` is at most a quarter above `alone`). Then the wait may be a quarter longer than alone is: as many
-//     again wait as do now, and some more, so that their number can grow as far as `depth`.
+//   * wait_max is not all. An upstream with one thread that is busy lets a pooled request wait for its turn as well, and
+//     pipelining costs nothing: that shows when many answers come in the time that one alone takes (the pace is at most
+//     alone / kWorth). Then the wait may be a quarter longer than alone is: as many again wait as do now, and some more,
+//     so that their number can grow as far as `depth`.
+//   * And where outrider's own loop is what requests wait for, those that ride make its turns shorter for all. They leave at
+//     the end of the turn in which they came and are answered during the next, so that they are read in the one behind it:
+//     their wait may be kTurns of them, however little the upstream needs.
 //   * The pace can only be seen by pipelining. A class that is known, alike, and at most kProbeAlone alone, is probed:
 //     for kProbeAnswers answers it may ride up to kProbeDepth deep. A probe that fails is repeated after kProbeFirst,
 //     doubling up to kProbeMost. In the same way one request in kAloneEvery is sent on a pooled connection if nothing
@@ -63,6 +66,7 @@ struct DepthLimits {
     std::size_t connections = 2;  // sockets
     std::size_t depth = 64;       // in flight on one
     Duration wait_max = std::chrono::milliseconds(2);
+    Duration turn{};  // how long a turn of the caller's loop takes, from one poll to the next
 };
 
 class ChannelDepth {
@@ -72,6 +76,8 @@ class ChannelDepth {
     static constexpr double kLateTimes = 4;
     static constexpr Duration kLateLeast = std::chrono::milliseconds(1);
     static constexpr double kWorth = 4;
+    static constexpr double kTurns = 3;
+    static constexpr std::uint32_t kStill = 4;
     static constexpr Duration kProbeAlone = std::chrono::milliseconds(10);
     static constexpr std::size_t kProbeDepth = 8;
     static constexpr std::uint32_t kProbeAnswers = 32;
@@ -113,7 +119,6 @@ class ChannelDepth {
         Duration alone{};
         Duration typical{};
         Duration pace{};
-        Duration riding{};
         double late = 0;
         bool rides = false;
     };
@@ -130,11 +135,15 @@ class ChannelDepth {
     struct Learnt {
         Mean alone;      // ns
         Mean pace;       // ns
-        Mean riding;     // ns; behind others
         Mean late_soon;  // 0 to 1
         Mean late_long;
         double late() const { return std::max(late_soon.value, late_long.value); }
         double late_typical = 0;  // what late_long goes by
+        struct {
+            std::uint32_t answers = 0;
+            std::uint32_t late = 0;
+            std::uint32_t after_silence = 0;  // of the late ones
+        } seen;                               // at the latest instant; not counted yet
         double typical = 0;
         std::uint32_t typical_count = 0;
         Instant alone_at{};    // the last sample
@@ -169,19 +178,27 @@ class ChannelDepth {
     Learnt& of(Class cls);
     const Learnt* find(Class cls) const;
     Line* line(Socket socket);
-    bool costs_no_time(const Learnt& learnt) const;
     bool paces(const Learnt& learnt) const;
     bool may_ride(Learnt& learnt, Instant now);
     double wait_bound(const Learnt& learnt) const;
     bool fits(const Line& line, const Learnt& learnt, Instant now) const;
     void learn_alone(Learnt& learnt, double latency, Instant now);
     void end_burst(Line& line);
-    static void learn_late(Learnt& learnt, double latency);
+    void learn_late(Learnt& learnt, double latency);
+    void see(Instant now);
+    void count_seen();
+    static void count_late(Learnt& learnt, std::uint32_t late, std::uint32_t answers);
     void learn_pace(Learnt& learnt, double pace, std::uint32_t answers, Instant now);
 
     DepthLimits limits_;
     std::vector<Line> lines_;
     std::unordered_map<Class, Learnt> classes_;
+    struct {  // the latest instant at which something was answered
+        Instant at{};
+        double silence = 0;  // ns, before it
+        std::uint32_t connections = 0;
+        std::vector<Learnt*> classes;
+    } seen_;
 };
 
 }  // namespace outrider::policy

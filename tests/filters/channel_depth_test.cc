@@ -154,32 +154,56 @@ TEST(ChannelDepth, OneRequestASecondShowsHowLongAloneTakes) {
     EXPECT_EQ(depth.choose(1, now, true).where, Where::kSocket);
 }
 
-TEST(ChannelDepth, RidersThatAreAnsweredAsSoonAsThoseAloneCostNoTime) {
+TEST(ChannelDepth, WhatWaitsForTheCallersTurnsMayWaitForAsLong) {
     const struct {
         const char* what;
-        Duration turn;  // in which two of the four that ride are answered
+        Duration turn;
         bool rides;
-    } rows[] = {{"6 ms behind others, 5 ms alone", 3ms, true}, {"10 ms behind others", 5ms, false}};
+    } rows[] = {{"a busy loop", 3ms, true}, {"one that sleeps", 100us, false}};
     for (const auto& row : rows) {
         SCOPED_TRACE(row.what);
-        ChannelDepth depth({.connections = 1, .depth = 64, .wait_max = 2ms});
+        ChannelDepth depth({.connections = 1, .depth = 64, .wait_max = 2ms, .turn = row.turn});
         Instant now = t0;
         for (int i = 0; i < 200; ++i)
-            depth.answered_alone(1, 5ms, now += 1ms);
+            depth.answered_alone(1, 3ms, now += 1ms);
         depth.open(1);
         ASSERT_EQ(depth.choose(1, now, true).where, Where::kSocket) << "the probe";
-        for (int i = 0; i < 4; ++i)
+        for (int i = 0; i < 8; ++i)
             depth.ride(1, 1, now);
-        for (int i = 0; i < 20; ++i) {
-            now += row.turn;
+        for (int i = 0; i < 40; ++i) {  // eight answers in 7 ms
+            if (i % 8 == 0) now += 7ms;
             depth.answered(1, now);
-            depth.answered(1, now);
-            depth.ride(1, 1, now);
             depth.ride(1, 1, now);
         }
-        EXPECT_EQ(depth.estimate(1).rides, row.rides)
-            << depth.estimate(1).pace.count() << " ns a piece, " << depth.estimate(1).riding.count()
-            << " ns behind others";
+        EXPECT_EQ(depth.estimate(1).rides, row.rides) << depth.estimate(1).pace.count() << " ns a piece";
+        EXPECT_EQ(depth.choose(1, now, true).where, row.rides ? Where::kSocket : Where::kPooled)
+            << "eight ride, and there is room for more";
+    }
+}
+
+TEST(ChannelDepth, AnUpstreamThatStandsStillIsNotLate) {
+    const struct {
+        const char* what;
+        std::size_t together;  // of those that take 20 ms, each on its connection
+        bool others;           // are answered meanwhile
+        bool rides;
+    } rows[] = {{"all stood still", 16, false, true},
+                {"too few to tell", 3, false, false},
+                {"others were answered", 16, true, false}};
+    for (const auto& row : rows) {
+        SCOPED_TRACE(row.what);
+        ChannelDepth depth({});
+        Instant now = teach(depth, 1, 100us, 10us, t0);
+        ASSERT_TRUE(depth.estimate(1).rides);
+        for (int i = 0; i < 4; ++i) {
+            if (row.others) depth.answered_alone(1, 100us, now + 15ms);
+            now += 20ms;
+            for (std::size_t k = 0; k < row.together; ++k)
+                depth.answered_alone(1, 20ms, now);
+            for (int k = 0; k < 40; ++k)
+                depth.answered_alone(1, 100us, now += 1ms);
+        }
+        EXPECT_EQ(depth.estimate(1).rides, row.rides) << depth.estimate(1).late;
     }
 }
 
