@@ -44,11 +44,11 @@ from quorum_torture import FAULTS, PATIENCE, Killer, World
 
 def settle(world, history):
     """All nodes live and tell the same; the revision up to which they do."""
-    world.check_alive()
     numbers = itertools.count()
     seen = {}  # for the one who reads a failure
 
     def same():
+        world.check_alive()
         call = Call(-1, world.nodes[0].node_name, "write", time.monotonic(), {CALM: f"calm.{next(numbers)}"})
         try:
             call.revision = int(world.nodes[0].put(CALM, call.changes[CALM])["header"]["revision"])

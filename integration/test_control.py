@@ -282,6 +282,7 @@ def test_malformed_requests_are_refused(quorum, path, body, status):
 def test_strangers_on_the_peer_port_harm_nobody(quorum):
     node = quorum.nodes[0]
     for data in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, os.urandom(5000), struct.pack("<II", 1 << 30, 0),
+                 struct.pack("<II", 1 << 20, 0),  # as long as a frame may be, but not the first
                  struct.pack("<II", 4, 0) + b"abcd"):
         with socket.create_connection(("127.0.0.1", node.peer_port), PATIENCE) as connection:
             connection.sendall(data)
@@ -291,6 +292,19 @@ def test_strangers_on_the_peer_port_harm_nobody(quorum):
                     pass
             except ConnectionResetError:
                 pass
+    with socket.create_connection(("127.0.0.1", node.peer_port), PATIENCE) as slow:  # always something, never a greeting
+        slow.sendall(struct.pack("<II", 60_000, 0))
+        slow.settimeout(0.05)
+
+        def ended():
+            try:
+                slow.send(b"x")
+                return slow.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+        wait_for("the end of one who never says who it is", ended)
     idle = [socket.create_connection(("127.0.0.1", node.peer_port), PATIENCE) for _ in range(100)]
     node.put("still", "here")
     for connection in idle:

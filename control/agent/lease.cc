@@ -102,7 +102,8 @@ void Lease::begin(Instant sent, Duration ttl) {
         return;
     }
     arm();
-    on_held_();
+    const OnHeld on_held = on_held_;  // it may destroy this
+    on_held();
 }
 
 void Lease::rest(const std::string& reason) {

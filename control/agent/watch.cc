@@ -88,7 +88,7 @@ class Watch::Stream final : public http::ClientOwner, public http::ClientHandler
 Watch::Watch(Client& client, WatchOptions options, OnUpdate on_update, OnTrouble on_trouble)
     : client_(client),
       options_(std::move(options)),
-      on_update_(std::move(on_update)),
+      on_update_(std::make_shared<const OnUpdate>(std::move(on_update))),
       on_trouble_(std::move(on_trouble)),
       cursor_(options_.cursor),
       backoff_(client.options().backoff) {
@@ -163,7 +163,8 @@ void Watch::on_read(const Reply<v3::RangeResponse>& reply) {
         return;
     }
     const std::weak_ptr<bool> alive = alive_;
-    const auto taken = cursor_.on_read(reply.body, [this](const WatchUpdate& update) { on_update_(update); });
+    const auto taken =
+        cursor_.on_read(reply.body, [call = on_update_](const WatchUpdate& update) { (*call)(update); });
     if (alive.expired()) return;
     if (!taken) {
         rest(reply.endpoint + ": " + taken.error());
@@ -234,10 +235,11 @@ void Watch::on_stream_line(std::string_view text) {
     }
     if (call_ == 0) client_.loop().schedule(*this, options_.check_interval);
     const std::weak_ptr<bool> alive = alive_;
-    const auto taken = cursor_.on_message(line.result(), [this](const WatchUpdate& update) {
-        went_well();
-        on_update_(update);
-    });
+    const auto taken =
+        cursor_.on_message(line.result(), [this, call = on_update_](const WatchUpdate& update) {
+            went_well();
+            (*call)(update);
+        });
     if (alive.expired()) return;
     if (!taken) {
         on_stream_over(taken.error());

@@ -65,7 +65,7 @@ class Watch final : private Timer {
 
     Client& client_;
     const WatchOptions options_;
-    const OnUpdate on_update_;
+    const std::shared_ptr<const OnUpdate> on_update_;  // held while it runs: it may destroy this
     const OnTrouble on_trouble_;
     WatchCursor cursor_;
     Backoff backoff_;

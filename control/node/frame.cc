@@ -71,7 +71,7 @@ Result<std::optional<std::string_view>> FrameReader::next() {
         header = pending_;
     }
     const std::uint32_t size = read_little(header.data());
-    if (size == 0 || size > kPeerFrameBytesMax) {
+    if (size == 0 || size > payload_max_) {
         error_ = "a frame of " + std::to_string(size) + " bytes: the other end is no outrider node";
         return Error{error_};
     }

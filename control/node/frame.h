@@ -30,6 +30,8 @@ void seal_frame(std::string& out, std::size_t at);
 // Cuts a stream of bytes into payloads.
 class FrameReader {
   public:
+    explicit FrameReader(std::size_t payload_max = kPeerFrameBytesMax) : payload_max_(payload_max) {}
+    void set_payload_max(std::size_t bytes) { payload_max_ = bytes; }  // of frames that have not begun
     // Input in pieces of any size; call next() until it has nothing before the next add(). The bytes must stay until then.
     void add(std::string_view bytes);
     // A payload, valid until the next call of either; nothing yet; or what is wrong, and then the same again.
@@ -40,6 +42,7 @@ class FrameReader {
     std::string_view input_;  // what has been added and not looked at
     std::size_t used_ = 0;    // of pending_, to be dropped
     std::string error_;
+    std::size_t payload_max_;
 };
 
 }  // namespace outrider::node

@@ -260,11 +260,16 @@ void Node::on_peer_connected(raft::NodeId) {
     unpark();
 }
 
-void Node::on_peer_lost(raft::NodeId peer) {
+// What it was asked may be lost. Reads and questions of leases are asked again; whether a command takes effect is seen when it is
+// applied, or another leader begins.
+void Node::on_peer_lost(raft::NodeId peer, bool replaced) {
     if (closed_ || peer != core_->leader()) return;
-    step(raft::LeaderGone{peer});
-    // What it was asked may be lost; reads can be asked for again.
+    if (!replaced) step(raft::LeaderGone{peer});
     requeue_reads(Duration(0));
+    for (const std::uint64_t sequence : requests_.of_kind(RequestTable::Kind::kLease)) {
+        RequestTable::Entry* entry = requests_.find(sequence);
+        if (entry->sent && !lease_answers_.contains(sequence)) park(sequence, *entry);
+    }
 }
 
 void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {

@@ -147,7 +147,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void fail(const std::string& reason);
     void on_frame(raft::NodeId from, proto::Frame& frame) override;
     void on_peer_connected(raft::NodeId peer) override;
-    void on_peer_lost(raft::NodeId peer) override;
+    void on_peer_lost(raft::NodeId peer, bool replaced) override;
     void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) override;
     void on_durable(raft::WriteId last) override;
     void on_storage_failed(const std::string& reason) override { fail(reason); }

@@ -186,11 +186,8 @@ void Node::on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::S
     bytes_since_snapshot_ = 0;
     hub_.restored(seen, *store_);
     member_ = meta.configuration->find(identity_.node) != nullptr;
-    // Whether what was sent to a leader is in there cannot be told.
-    for (const std::uint64_t sequence : requests_.sent_before(raft::Term{core_->term().value + 1})) {
-        const RequestTable::Entry* entry = requests_.find(sequence);
-        if (entry != nullptr && entry->kind == Kind::kCommand) refuse(sequence, api::kLeaderChanged);
-    }
+    // Whether what was sent to a leader is in there cannot be told; an entry's index does not tell, it may be another leader's.
+    refuse_sent_before(raft::Term{core_->term().value + 1});
     answer_reads();
     schedule_turn();
 }

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/uv/tcp_stream.h"
@@ -21,6 +22,13 @@ constexpr std::size_t kBufferKept = std::size_t{1} << 20;
 config::HostPort host_port_of(const std::string& text) {
     const auto parsed = config::parse_host_port(text);
     return parsed ? *parsed : config::HostPort{};
+}
+
+// For the log: no line of it can be made by what another process calls itself.
+std::string escaped(std::string_view text) {
+    std::string out;
+    append_json_escaped(out, text);
+    return out;
 }
 
 }  // namespace
@@ -41,6 +49,7 @@ class Peers::Channel final : public uv::TcpStream {
     void become_open(raft::NodeId peer) {
         peer_ = peer;
         open_ = true;
+        reader_.set_payload_max(kPeerFrameBytesMax);
         keep_alive();
         watch();
     }
@@ -101,7 +110,7 @@ class Peers::Channel final : public uv::TcpStream {
         owner_.greet(*this);
     }
     void on_read(std::string_view data) override {
-        heard_ = loop().now();
+        if (open_) heard_ = loop().now();  // before, whatever comes: the handshake has its time
         reader_.add(data);
         while (!closing()) {
             auto payload = reader_.next();
@@ -134,7 +143,7 @@ class Peers::Channel final : public uv::TcpStream {
     const bool dialled_ = false;
     bool open_ = false;
     Instant heard_{};
-    FrameReader reader_;
+    FrameReader reader_{kGreetingBytesMax};
     std::string outgoing_;
     std::unique_ptr<Alarm> watch_;
 };
@@ -295,7 +304,7 @@ void Peers::greet(Channel& channel) {
 
 bool Peers::on_first_frame(Channel& channel, proto::Frame& frame) {
     if (frame.has_reject()) {
-        channel.end("it refuses: " + frame.reject().reason().substr(0, 500));
+        channel.end("it refuses: " + escaped(frame.reject().reason().substr(0, 500)));
         return false;
     }
     if (frame.has_hello()) return on_hello(channel, frame.hello());
@@ -313,7 +322,13 @@ bool Peers::on_first_frame(Channel& channel, proto::Frame& frame) {
 bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
     std::string why;
     const raft::NodeId from{hello.node_id()};
-    if (hello.protocol() != kPeerProtocol) {
+    const Peer* known = find(from);
+    const bool listed = known != nullptr && known->listed;
+    if (hello.name().size() > kNameBytesMax || hello.api_address().size() > kNameBytesMax ||
+        escaped(hello.name()) != hello.name()) {
+        why = fmt::format("a name or address of more than {} bytes, or of signs that no name has",
+                          kNameBytesMax);
+    } else if (hello.protocol() != kPeerProtocol) {
         why = fmt::format("protocol {} is spoken here, and {} there: upgrade one version at a time",
                           kPeerProtocol, hello.protocol());
     } else if (hello.cluster_id() != self_.cluster_id) {
@@ -328,6 +343,8 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
                                  : hello.to() != 0 && raft::NodeId{hello.to()} != self_.id) {
         why = fmt::format("another node was expected at this address: {} met {}", hello.name(), self_.name);
     }
+    if (why.empty() && !listed && unlisted_open() >= kStrangersMax)
+        why = fmt::format("{} nodes that are no members are connected already", kStrangersMax);
     // Also one that is no member (any more) may connect: it is told so, and one that was just added may be unknown here.
     if (!why.empty()) {
         reject(channel, why);
@@ -335,6 +352,12 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
     }
     opened(channel, hello);
     return true;
+}
+
+std::size_t Peers::unlisted_open() const {
+    return static_cast<std::size_t>(std::count_if(peers_.begin(), peers_.end(), [](const auto& entry) {
+        return !entry.second.listed && entry.second.channel != nullptr;
+    }));
 }
 
 void Peers::reject(Channel& channel, const std::string& why) {
@@ -353,6 +376,7 @@ void Peers::opened(Channel& channel, const proto::Hello& greeting) {
     if (known.channel != nullptr) {
         Channel* const old = std::exchange(known.channel, nullptr);
         old->end("a newer connection takes its place");
+        handler_.on_peer_lost(id, true);
     }
     known.channel = &channel;
     known.name = greeting.name();
@@ -381,7 +405,12 @@ void Peers::ended(Channel& channel, const std::string& why) {
         known->channel = nullptr;
         if (!closing_) log_info("peer {} is not connected any more: {}", known->name, why);
         dial_later(*known, false);
-        handler_.on_peer_lost(known->id);
+        const raft::NodeId id = known->id;
+        handler_.on_peer_lost(id, false);
+        // Of whoever else says it belongs here nothing is kept.
+        known = find(id);
+        if (known != nullptr && !known->listed && known->channel == nullptr && !known->resolving)
+            peers_.erase(id);
     }
 }
 

@@ -1,7 +1,8 @@
 // The connections to the other nodes: one TCP connection a pair (single-socket channel), frames in order in both directions.
 //
 // Of two nodes the one with the lower id dials; the other dials as well when nothing has come for kOtherWaits, because a node that
-// was cut off may not know that a new one exists. When both have, the newer connection stays.
+// was cut off may not know that a new one exists. When both have, the newer connection stays; when each holds another for the
+// newer, both end, and one is dialled anew.
 //
 // Each end begins with a Hello (control/proto/node.proto). Who belongs to another cluster, is another node than was called, or
 // speaks another protocol gets a Reject with the reason, and both ends log it once.
@@ -38,6 +39,9 @@ namespace outrider::node {
 inline constexpr std::uint32_t kPeerProtocol = 1;
 inline constexpr std::size_t kQueuedBytesMax = std::size_t{64} << 20;
 inline constexpr std::size_t kStrangersMax = 64;
+inline constexpr std::size_t kGreetingBytesMax = std::size_t{64}
+                                                 << 10;  // of a frame before the Hello, and with it
+inline constexpr std::size_t kNameBytesMax = 256;
 inline constexpr Duration kOtherWaits = std::chrono::seconds(1);
 
 class PeersHandler {
@@ -45,7 +49,8 @@ class PeersHandler {
     // May take what it likes out of the frame.
     virtual void on_frame(raft::NodeId from, proto::Frame& frame) = 0;
     virtual void on_peer_connected(raft::NodeId peer) = 0;
-    virtual void on_peer_lost(raft::NodeId peer) = 0;
+    // `replaced`: a newer one is there already, and on_peer_connected() follows.
+    virtual void on_peer_lost(raft::NodeId peer, bool replaced) = 0;
     virtual void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) = 0;
 
   protected:
@@ -120,6 +125,7 @@ class Peers {
     void greet(Channel& channel);
     bool on_first_frame(Channel& channel, proto::Frame& frame);
     bool on_hello(Channel& channel, const proto::Hello& hello);
+    std::size_t unlisted_open() const;
     void reject(Channel& channel, const std::string& why);
     void opened(Channel& channel, const proto::Hello& hello);
     void ended(Channel& channel, const std::string& why);

@@ -58,6 +58,21 @@ TEST(Frame, OfAnotherProtocolIsRefusedByItsLength) {
     EXPECT_FALSE(reader.next().ok());
 }
 
+TEST(Frame, OfMoreThanIsTakenNowIsRefusedByItsLength) {
+    const std::string payload(100, 'x');
+    std::string bytes;
+    append_frame(payload, bytes);
+    FrameReader reader(99);
+    reader.add(bytes);
+    EXPECT_FALSE(reader.next());
+    FrameReader later(99);
+    later.set_payload_max(100);
+    later.add(bytes);
+    const auto got = later.next();
+    ASSERT_TRUE(got);
+    EXPECT_EQ(*got, payload);
+}
+
 TEST(Frame, OfNoBytesIsRefused) {
     const std::string header(8, '\0');
     FrameReader reader;
