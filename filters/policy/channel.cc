@@ -44,6 +44,10 @@ void Channel::push(RideId id, bool repeated, Instant now) {
 }
 
 Channel::Ride* Channel::find(RideId id) {
+    if (line_.empty()) return nullptr;
+    // Ids mostly follow each other, and the line may be hundreds long.
+    const std::uint64_t guess = static_cast<std::uint64_t>(id) - static_cast<std::uint64_t>(line_.front().id);
+    if (guess < line_.size() && line_[guess].id == id) return &line_[guess];
     const auto found = std::find_if(line_.begin(), line_.end(), [id](const Ride& r) { return r.id == id; });
     return found == line_.end() ? nullptr : &*found;
 }
