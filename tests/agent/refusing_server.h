@@ -48,8 +48,9 @@ class RefusingServer {
     int requests() const { return requests_; }
 
     static std::string http(const std::string& status, const std::string& body) {
-        return "HTTP/1.1 " + status + "\r\nContent-Type: application/json\r\nContent-Length: " +
-               std::to_string(body.size()) + "\r\n\r\n" + body;
+        return "HTTP/1.1 " + status +
+               "\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
+               "\r\n\r\n" + body;
     }
     static std::string no_leader() {
         return http("503 Service Unavailable",
