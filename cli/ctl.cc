@@ -33,7 +33,7 @@ void add_ctl(CLI::App& app, int& code) {
             const auto checked = agent::check_endpoints(given.endpoint_list());
             return checked ? std::string() : checked.error();
         });
-    ctl->add_option("--timeout", options->timeout, "Give up after this long (default 5s)")
+    ctl->add_option("--timeout", options->timeout, "Give up after this long (default 8s)")
         ->check([](const std::string& text) {
             const auto parsed = parse_duration(text);
             if (!parsed) return parsed.error();

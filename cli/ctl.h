@@ -18,8 +18,8 @@ namespace outrider::cli {
 
 // What is given before or behind any of the commands.
 struct CtlOptions {
-    std::string endpoints;  // comma separated
-    std::string timeout = "5s";
+    std::string endpoints;       // comma separated
+    std::string timeout = "8s";  // longer than a member takes to say that it has no leader (5 s)
     bool json = false;
     int* code = nullptr;  // the process's exit code
 

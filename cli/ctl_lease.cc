@@ -87,7 +87,7 @@ class KeepAliveRun {
         const Instant now = run_.loop().now();
         const Duration ttl = std::chrono::seconds(reply.body.ttl());
         if (!reply.ok() && (!keeper_ || once_)) {
-            run_.fail(CtlRun::reason_of(reply.outcome, reply.reason));
+            run_.fail(CtlRun::reason_of(reply));
             return;
         }
         if (reply.ok() && ttl == Duration(0)) {

@@ -54,13 +54,16 @@ void CtlRun::fail(const std::string& reason) {
     finish(1);
 }
 
-std::string CtlRun::reason_of(agent::Outcome outcome, const std::string& reason) {
+std::string CtlRun::reason_of(agent::Outcome outcome, int code, const std::string& endpoint,
+                              const std::string& reason) {
     switch (outcome) {
         case agent::Outcome::kUnknown:
             return "the outcome is unknown, it may have taken effect: " + reason;
         case agent::Outcome::kUnavailable:
-            return "no endpoint answered: " + reason;
+            return (endpoint.empty() ? "no endpoint answered: " : "no endpoint could serve it: ") + reason;
         case agent::Outcome::kRefused:
+            if (code == 0) return endpoint + ": " + reason;  // not the quorum's words: whose, then?
+            break;
         case agent::Outcome::kOk:
             break;
     }

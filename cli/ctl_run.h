@@ -37,7 +37,7 @@ class CtlRun {
                           if (reply.ok()) {
                               done(reply.body);
                           } else {
-                              fail(reason_of(reply.outcome, reply.reason));
+                              fail(reason_of(reply));
                           }
                       });
     }
@@ -54,7 +54,13 @@ class CtlRun {
             }
         });
     }
-    static std::string reason_of(agent::Outcome outcome, const std::string& reason);
+    // Why a reply is not ok, for people.
+    template <typename Response>
+    static std::string reason_of(const agent::Reply<Response>& reply) {
+        return reason_of(reply.outcome, reply.code, reply.endpoint, reply.reason);
+    }
+    static std::string reason_of(agent::Outcome outcome, int code, const std::string& endpoint,
+                                 const std::string& reason);
 
     agent::Client& client() { return *client_; }
     uv::Loop& loop() { return loop_; }

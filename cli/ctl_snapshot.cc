@@ -2,16 +2,16 @@
 
 #include <array>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "base/http/client_connection.h"
-#include "base/units.h"
-#include "base/uv/loop.h"
+#include "base/bytes.h"
 #include "base/wal/posix_files.h"
 #include "cli/ctl.h"
+#include "cli/http_call.h"
 #include "config/control_settings.h"
 #include "config/syntax.h"
 #include "control/node/backup.h"
@@ -20,49 +20,41 @@ namespace outrider::cli {
 namespace {
 
 int failed(const std::string& reason) {
-    std::fprintf(stderr, "outrider: %s\n", reason.c_str());
+    std::fprintf(stderr, "outrider ctl: %s\n", reason.c_str());
     return 1;
 }
 
-// Takes the stream of one node into a file.
-class Download final : public http::ClientOwner, public http::ClientHandler, private Timer {
+std::string first_line(const std::string& text) {
+    return text.substr(0, text.find('\n'));
+}
+
+// A backup on its way into a file, line by line.
+class Taking {
   public:
-    Download(wal::File& file, std::string name) : file_(file), name_(std::move(name)) {}
+    Taking(wal::File& file, std::string name) : file_(file), name_(std::move(name)) {}
 
-    Result<void> run(const uv::SocketAddress& address, Duration timeout) {
-        connection_ = new http::ClientConnection(loop_, *this, limits_, scratch_);
-        connection_->open(address, std::chrono::seconds(5));
-        connection_->bind(*this, {false, false, std::chrono::seconds(60)});
-        loop_.schedule(*this, timeout);
-        loop_.run();
-        if (!error_.empty()) return Error{error_};
-        if (remaining_ != 0 || !any_) return Error{"the backup was cut short"};
-        return {};
-    }
-
-  private:
-    void on_connected() override {
-        connection_->write_copy(
-            "POST /v3/maintenance/snapshot HTTP/1.1\r\nHost: control\r\nContent-Length: 2\r\n"
-            "Connection: close\r\n\r\n{}");
-        connection_->request_finished();
-    }
-    void on_response_head(http::ResponseHead& head) override { status_ = head.status; }
-    void on_response_body(std::span<const std::string_view> slices) override {
-        for (const std::string_view slice : slices)
-            text_.append(slice);
-        for (std::size_t end = 0; error_.empty() && (end = text_.find('\n')) != std::string::npos;) {
-            take(std::string_view(text_).substr(0, end));
+    bool take(int status, std::string_view piece) {
+        text_.append(piece);
+        if (status != 200) return text_.size() <= kRefusalMax;
+        for (std::size_t end = 0; (end = text_.find('\n')) != std::string::npos;) {
+            if (!take_line(std::string_view(text_).substr(0, end))) return false;
             text_.erase(0, end + 1);
         }
-        if (!error_.empty()) connection_->abandon();
+        return true;
     }
-    void take(std::string_view line) {
-        if (status_ != 200) return;
+    bool whole() const { return any_ && remaining_ == 0; }
+    const std::string& text() const { return text_; }
+    const std::string& wrong() const { return wrong_; }          // with what came
+    const std::string& unwritten() const { return unwritten_; }  // with the file
+
+  private:
+    static constexpr std::size_t kRefusalMax = 64 * 1024;
+
+    bool take_line(std::string_view line) {
         auto piece = node::parse_backup_line(line);
         if (!piece) {
-            error_ = piece.error();
-            return;
+            wrong_ = piece.error();
+            return false;
         }
         any_ = true;
         remaining_ = piece->remaining_bytes;
@@ -72,65 +64,82 @@ class Download final : public http::ClientOwner, public http::ClientHandler, pri
             at_ += count.bytes;
             left.remove_prefix(count.bytes);
             if (!count.error && count.bytes != 0) continue;
-            error_ = fmt::format("cannot write {}: {}", name_, count.error.text());
-            return;
+            unwritten_ = fmt::format("cannot write {}: {}", name_, count.error.text());
+            return false;
         }
-    }
-    void on_response_end(std::span<const http::Field>) override {
-        if (status_ != 200) error_ = fmt::format("it answers {}: {}", status_, text_);
-        done_ = true;
-    }
-    void on_failed(const http::ClientFailure& failure) override {
-        if (error_.empty()) error_ = failure.reason;
-    }
-    void on_connection_idle(http::ClientConnection& connection) override { connection.abandon(); }
-    void on_connection_gone(http::ClientConnection&) override {}
-    void on_connection_closed(http::ClientConnection& connection) override {
-        delete &connection;
-        loop_.stop();
-    }
-    void on_timeout(Instant) override {
-        if (done_ || !error_.empty()) return;
-        error_ = "the backup did not come in time";
-        connection_->abandon();
+        return true;
     }
 
-    uv::Loop loop_;
-    http::ParserLimits limits_;
-    http::ParserScratch scratch_;
-    http::ClientConnection* connection_ = nullptr;
     wal::File& file_;
     const std::string name_;
     std::uint64_t at_ = 0;
     std::string text_;
-    std::string error_;
+    std::string wrong_;
+    std::string unwritten_;
     std::uint64_t remaining_ = 0;
-    int status_ = 0;
     bool any_ = false;
-    bool done_ = false;
 };
 
-Result<void> download(const std::string& endpoint, const std::string& name, Duration timeout) {
+// What became of the question to one endpoint. A fault of ours is no endpoint's, and the next one would meet it, too.
+struct Download {
+    std::string endpoint_problem;
+    std::string own_problem;
+};
+
+Download download(const std::string& endpoint, const std::string& name, Duration timeout) {
     const auto where = config::parse_host_port(endpoint);
-    if (!where) return Error{where.error()};
-    const std::string host = where->host == "localhost" ? "127.0.0.1" : where->host;
-    const auto address = uv::SocketAddress::parse(host, where->port);
-    if (!address) return Error{address.error()};
-    wal::FileSystem& files = wal::posix_files();
-    auto opened = files.open(name, wal::FileSystem::OpenMode::kCreate);
-    if (opened.error) return Error{fmt::format("cannot create {}: {}", name, opened.error.text())};
-    if (auto taken = Download(*opened.file, name).run(*address, timeout); !taken) return taken;
+    if (!where) return {where.error(), {}};
+    auto opened = wal::posix_files().open(name, wal::FileSystem::OpenMode::kCreate);
+    if (opened.error) return {{}, fmt::format("cannot create {}: {}", name, opened.error.text())};
+    Taking taking(*opened.file, name);
+    const auto status = http_call(*where,
+                                  {.method = "POST",
+                                   .path = "/v3/maintenance/snapshot",
+                                   .body = "{}",
+                                   .connect = std::chrono::seconds(5),
+                                   .silence = std::chrono::seconds(60),
+                                   .timeout = timeout},
+                                  [&](int code, std::string_view piece) { return taking.take(code, piece); });
+    if (!taking.unwritten().empty()) return {{}, taking.unwritten()};
+    if (!taking.wrong().empty()) return {taking.wrong(), {}};
+    if (!status) return {status.error(), {}};
+    if (*status != 200) return {fmt::format("it answers {}: {}", *status, first_line(taking.text())), {}};
+    if (!taking.whole()) return {"the backup was cut short", {}};
     if (const wal::IoError error = opened.file->sync_data())
-        return Error{fmt::format("cannot sync {}: {}", name, error.text())};
+        return {{}, fmt::format("cannot sync {}: {}", name, error.text())};
     return {};
+}
+
+// The file to write: `named`, or what it leads to as a symbolic link. What is there is replaced only by `force`, and only
+// when it is a regular file: a rename would put one in the place of a device, a pipe or a link.
+Result<std::string> target_of(const std::string& named, bool force) {
+    namespace fs = std::filesystem;
+    if (named == "-") return Error{"a backup is not written to standard output: give a file's name"};
+    std::error_code error;
+    std::string target = named;
+    fs::file_status there = fs::symlink_status(named, error);
+    if (fs::is_symlink(there)) {
+        target = fs::canonical(named, error).string();
+        if (error) return Error{named + " is a symbolic link that leads nowhere"};
+        there = fs::status(target, error);
+    }
+    if (fs::exists(there) && !fs::is_regular_file(there))
+        return Error{named + " is there and is no regular file"};
+    if (fs::exists(there) && !force) return Error{named + " is there already: --force replaces it"};
+    const fs::file_status part = fs::symlink_status(target + ".part", error);
+    if (fs::exists(part) && !fs::is_regular_file(part))
+        return Error{target + ".part is in the way: it is no regular file"};
+    return target;
 }
 
 void print(const std::string& file, const node::BackupStatus& status, bool json) {
     if (json) {
+        std::string escaped;
+        append_json_escaped(escaped, file);
         fmt::print(
             "{{\"file\":\"{}\",\"cluster_id\":\"{}\",\"revision\":{},\"compacted\":{},\"applied_index\":{},"
             "\"keys\":{},\"leases\":{},\"bytes\":{},\"sha256\":\"{}\"}}\n",
-            file, status.cluster_id, status.revision, status.compacted, status.applied_index, status.keys,
+            escaped, status.cluster_id, status.revision, status.compacted, status.applied_index, status.keys,
             status.leases, status.bytes, status.sha256);
         return;
     }
@@ -176,24 +185,29 @@ Result<config::ControlSettings> settings_of(const SnapshotRestore& restore) {
 }  // namespace
 
 int snapshot_save(const SnapshotSave& save, bool json) {
-    const std::string part = save.file + ".part";
-    std::string problem = "no endpoint is given";
-    for (const std::string& endpoint : save.endpoints) {
-        const auto done = download(endpoint, part, save.timeout);
-        problem = done ? "" : endpoint + ": " + done.error();
-        if (done) break;
-    }
-    if (!problem.empty()) {
+    const auto target = target_of(save.file, save.force);
+    if (!target) return failed("snapshot save: " + target.error());
+    const std::string part = *target + ".part";
+    const auto give_up = [&part](const std::string& reason) {
         std::remove(part.c_str());
-        return failed("snapshot save: " + problem);
+        return failed("snapshot save: " + reason);
+    };
+    std::string problems;
+    bool saved = false;
+    for (std::size_t i = 0; i < save.endpoints.size() && !saved; ++i) {
+        const Download done = download(save.endpoints[i], part, save.timeout);
+        if (!done.own_problem.empty()) return give_up(done.own_problem);
+        saved = done.endpoint_problem.empty();
+        if (!saved) problems += (i == 0 ? "" : "; ") + save.endpoints[i] + ": " + done.endpoint_problem;
     }
+    if (!saved) return give_up(problems);
     wal::FileSystem& files = wal::posix_files();
     const auto status = node::read_backup(files, part);
-    if (!status) return failed("snapshot save: " + status.error());
-    if (const wal::IoError error = files.rename(part, save.file))
-        return failed(fmt::format("cannot rename {}: {}", part, error.text()));
-    if (const wal::IoError error = files.sync_directory(folder_of(save.file)))
-        return failed(fmt::format("cannot sync {}: {}", folder_of(save.file), error.text()));
+    if (!status) return give_up(status.error());
+    if (const wal::IoError error = files.rename(part, *target))
+        return give_up(fmt::format("cannot rename {}: {}", part, error.text()));
+    if (const wal::IoError error = files.sync_directory(folder_of(*target)))
+        return failed(fmt::format("snapshot save: cannot sync {}: {}", folder_of(*target), error.text()));
     print(save.file, *status, json);
     return 0;
 }
@@ -208,6 +222,10 @@ int snapshot_status(const std::string& file, bool json) {
 int snapshot_restore(const SnapshotRestore& restore, bool json) {
     const auto settings = settings_of(restore);
     if (!settings) return failed("snapshot restore: " + settings.error());
+    std::error_code ignored;
+    const auto there = std::filesystem::symlink_status(settings->data, ignored);
+    if (std::filesystem::exists(there) && !std::filesystem::is_directory(there))
+        return failed("snapshot restore: " + settings->data + " is there and is no directory");
     const auto status = node::restore_backup(wal::posix_files(), restore.file, *settings);
     if (!status) return failed("snapshot restore: " + status.error());
     print(restore.file, *status, json);
@@ -216,25 +234,30 @@ int snapshot_restore(const SnapshotRestore& restore, bool json) {
 }
 
 void add_ctl_snapshot(CLI::App& ctl, const CtlOptionsPtr& options) {
-    auto* snapshot = ctl.add_subcommand("snapshot", "Backups: save, look at, restore");
+    auto* snapshot = ctl.add_subcommand("snapshot", "Backups: save, look at, restore")->fallthrough();
     snapshot->require_subcommand(1);
 
     auto save = std::make_shared<SnapshotSave>();
-    auto* save_command = snapshot->add_subcommand("save", "Save the state of the quorum to a file");
+    auto* save_command =
+        snapshot->add_subcommand("save", "Save the state of the quorum to a file")->fallthrough();
     save_command->add_option("file", save->file, "The file to write")->required();
+    save_command->add_flag("--force", save->force, "Replace the file when it is there");
     save_command->callback([save, options] {
         save->endpoints = options->endpoint_list();
         *options->code = snapshot_save(*save, options->json);
     });
 
     auto file = std::make_shared<std::string>();
-    auto* status_command = snapshot->add_subcommand("status", "Check a backup and say what is in it");
+    auto* status_command =
+        snapshot->add_subcommand("status", "Check a backup and say what is in it")->fallthrough();
     status_command->add_option("file", *file, "The backup")->required();
     status_command->callback([file, options] { *options->code = snapshot_status(*file, options->json); });
 
     auto restore = std::make_shared<SnapshotRestore>();
-    auto* restore_command = snapshot->add_subcommand(
-        "restore", "Make the data directory of one node of a new cluster from a backup");
+    auto* restore_command =
+        snapshot
+            ->add_subcommand("restore", "Make the data directory of one node of a new cluster from a backup")
+            ->fallthrough();
     restore_command->add_option("file", restore->file, "The backup")->required();
     restore_command->add_option("-c,--config", restore->config_path,
                                 "Take data, name, peers and cluster from this configuration of the node");

@@ -12,6 +12,7 @@ namespace outrider::cli {
 struct SnapshotSave {
     std::vector<std::string> endpoints;  // host:port; the first that answers
     std::string file;
+    bool force = false;                           // replaces a regular file that is there
     Duration timeout = std::chrono::minutes(10);  // of all of it
 };
 // Writes beside the file and renames; the file is there when the backup is whole, checked and durable.

@@ -98,7 +98,7 @@ void read_limits(TableReader& cluster, LimitSettings& out) {
     }
 }
 
-// Its numbers are read in both modes, so that a file can switch between them with one word.
+// Its numbers are read in both modes, so that a file can switch between them with one word; that word it must have.
 void read_channel(TableReader& cluster, ChannelSettings& out) {
     auto table = cluster.table("channel");
     if (!table) return;
@@ -107,6 +107,12 @@ void read_channel(TableReader& cluster, ChannelSettings& out) {
     table->integer("depth", out.depth, {1, kChannelDepthMax});
     table->duration("stall_timeout", out.stall_timeout, {kTimeoutMin, kIntervalMax});
     table->finish();
+    if (table->has("mode")) return;
+    constexpr const char* kWithoutEffect = "has no effect without mode = \"pipelined\"";
+    const ChannelSettings defaults;
+    if (out.connections != defaults.connections) table->warning("connections", kWithoutEffect);
+    if (out.depth != defaults.depth) table->warning("depth", kWithoutEffect);
+    if (out.stall_timeout != defaults.stall_timeout) table->warning("stall_timeout", kWithoutEffect);
 }
 
 }  // namespace

@@ -69,8 +69,8 @@ void read_batch(TableReader& route, const RouteSettings& matched, std::optional<
         table->error_here("batches POST requests; match.methods lets none of them come here");
     } else if (matched.match.path.empty()) {
         route.warning("batch",
-                      "requests of different paths share a call, and the upstream does not learn which path "
-                      "each one had; give the route an exact match.path");
+                      "all calls go to batch.path: the upstream does not learn which path the requests of "
+                      "one had; give the route an exact match.path");
     }
     require_cluster(route, *table, "puts together what an upstream gets");
     out = std::move(s);

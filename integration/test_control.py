@@ -1,6 +1,8 @@
 """Three real nodes of the quorum on loopback: the API over each of them, failures, restarts, refusals."""
 import json
 import os
+import pathlib
+import re
 import signal
 import socket
 import struct
@@ -518,3 +520,10 @@ def test_a_graceful_stop_hands_the_leadership_over(quorum):
     quorum.leader()
 
 
+def test_the_metrics_of_a_node_are_those_of_the_documentation(quorum):
+    """Its table in docs/metrics.md names each, and no other."""
+    document = (pathlib.Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
+    section = re.search(r"^## A node of the control plane$(.*?)^## ", document, re.M | re.S).group(1)
+    told = dict(re.findall(r"^\| `(outrider_\w+)` \| (\w+) \|", section, re.M))
+    shown = dict(re.findall(r"^# TYPE (outrider_control_\w+) (\w+)$", quorum.nodes[0].get("/metrics")[1].decode(), re.M))
+    assert shown and told == shown

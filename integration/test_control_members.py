@@ -197,6 +197,54 @@ def test_a_rolling_restart_loses_no_write_and_little_time(quorum):
     assert writer.longest < PATIENCE
 
 
+def test_a_backup_replaces_nothing_unasked(tmp_path):
+    """A rename would put a regular file in the place of a device, a pipe or a link."""
+    quorum = Quorum(1)
+    try:
+        quorum.start()
+        quorum.nodes[0].put("k", "v")
+        endpoint = f"127.0.0.1:{quorum.nodes[0].port}"
+
+        def save(*words, reason=None):
+            done = run("ctl", "--endpoints", endpoint, "snapshot", "save", *words, expect=0 if reason is None else 1)
+            if reason is not None:
+                assert done.stderr == f"outrider ctl: snapshot save: {reason}\n"
+
+        file = tmp_path / "a.snap"
+        save(file)
+        first = file.read_bytes()
+        save(file, reason=f"{file} is there already: --force replaces it")
+        file.write_bytes(b"an older one")
+        save(file, "--force")
+        assert file.read_bytes() == first
+        link = tmp_path / "link"
+        link.symlink_to(file)
+        save(link, reason=f"{link} is there already: --force replaces it")
+        file.write_bytes(b"an older one")
+        save(link, "--force")
+        assert link.is_symlink() and file.read_bytes() == first
+        lost = tmp_path / "lost"
+        lost.symlink_to(tmp_path / "nothing")
+        save(lost, "--force", reason=f"{lost} is a symbolic link that leads nowhere")
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        for special in (pipe, tmp_path, "/dev/full"):
+            save(special, "--force", reason=f"{special} is there and is no regular file")
+        save("-", reason="a backup is not written to standard output: give a file's name")
+        # What fails here is not the endpoint's doing.
+        save("/nonexistent/x.snap", reason="cannot create /nonexistent/x.snap.part: No such file or directory")
+        odd = tmp_path / 'a "quoted" name'
+        assert json.loads(run("ctl", "--endpoints", endpoint, "snapshot", "save", odd, "--json").stdout)["file"] == str(odd)
+        assert json.loads(run("ctl", "snapshot", "status", odd, "--json").stdout)["file"] == str(odd)
+        run("ctl", "snapshot", "restore", odd, "--data", pipe, "--name", "n", expect=1)
+    finally:
+        quorum.stop()
+    nobody = f"127.0.0.1:{free_port()}"
+    refused = run("ctl", "--endpoints", f"{nobody},{endpoint}", "snapshot", "save", tmp_path / "b.snap", expect=1).stderr
+    assert nobody in refused and endpoint in refused
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a "quoted" name', "a.snap", "link", "lost", "pipe"]
+
+
 def test_a_backup_becomes_a_new_cluster(quorum, tmp_path):
     for i in range(200):
         quorum.nodes[i % 3].put(f"b/{i:03}", "v" * 2000 + str(i))

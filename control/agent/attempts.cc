@@ -31,7 +31,9 @@ bool refused_unserved(const AttemptEnd& end) {
 // The member, or something in front of it, could not say.
 bool uncertain(const AttemptEnd& end) {
     if (is_code(end, api::Code::kUnavailable) || is_code(end, api::Code::kDeadlineExceeded)) return true;
-    return end.code == 0 && end.http_status >= 500;  // not the API's words: a proxy's
+    // Not the API's words: a proxy's, or another server's, of which 501 says that it does not know the method (RFC 9110
+    // section 15.6.2).
+    return end.code == 0 && end.http_status >= 500 && end.http_status != 501;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "control/agent/client.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -76,7 +77,8 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
         endpoint_ = endpoint;
         tried_.set(endpoint);
         boarding_ = true;
-        wait_until(client_.loop_.now() + client_.options_.attempt_timeout);
+        begun_ = client_.loop_.now();
+        wait_until(begun_ + client_.options_.attempt_timeout);
     }
     // It waits for a connection to this endpoint.
     bool waits_for(std::size_t endpoint) const { return boarding_ && endpoint_ == endpoint; }
@@ -89,7 +91,6 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
         boarding_ = false;
         status_ = 0;
         answer_.clear();
-        sent_ |= effect_ != Effect::kRead;
         channel_ = &channel;
         ride_ = channel.join(*this);
         std::string& out = channel.outgoing();
@@ -106,14 +107,14 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
         if (endpoint_at_fault(end)) client_.choice_.failed(endpoint_, now);
         if (end.kind == AttemptEnd::Kind::kAnswered && !endpoint_at_fault(end))
             client_.choice_.succeeded(endpoint_);
-        last_reason_ = client_.endpoints_[endpoint_].text + ": " + reason;
+        note_reason(end, reason, now);
         const Verdict verdict = judge(end, effect_);
         if (verdict == Verdict::kDeliver) {
             deliver(end, std::move(reason));
             return;
         }
-        if (!without_effect(end) && effect_ != Effect::kRead) unsettled_ = true;
-        if (verdict == Verdict::kUnknown || options_.endpoint != kAnyEndpoint || now >= deadline_) {
+        if (verdict == Verdict::kUnknown || options_.endpoint != kAnyEndpoint || now >= deadline_ ||
+            refusal_stands(now)) {
             give_up();
             return;
         }
@@ -134,10 +135,37 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
         }
         client_.finish(*this, std::move(reply));
     }
+    // Of several attempts the caller hears the one that says most: a refusal, else a silence, else no connection. But of a call
+    // whose outcome is unknown, why it is.
+    void note_reason(const AttemptEnd& end, const std::string& reason, Instant now) {
+        const bool settled = without_effect(end) || effect_ == Effect::kRead;
+        const Telling telling = end.kind == AttemptEnd::Kind::kAnswered  ? Telling::kRefusal
+                                : end.kind == AttemptEnd::Kind::kNotSent ? Telling::kUnreached
+                                                                         : Telling::kSilence;
+        if (settled && telling == Telling::kRefusal) {
+            refusal_time_ = now - begun_;
+            refused_by_ = endpoint_;
+            refusal_code_ = end.code;
+        }
+        if (settled && (unsettled_ || telling < told_)) return;
+        unsettled_ |= !settled;
+        told_ = telling;
+        told_reason_ = client_.endpoints_[endpoint_].text + ": " + reason;
+    }
+    // Everyone was asked, and one more try would not be answered in time, going by how long the refusal took: of a write it
+    // would make the outcome unknown, which is known now.
+    bool refusal_stands(Instant now) const {
+        return refusal_time_ && tried_.count() == client_.endpoints_.size() &&
+               deadline_ - now < 2 * *refusal_time_;
+    }
     void give_up() {
         RawReply reply;
         reply.outcome = unsettled_ ? Outcome::kUnknown : Outcome::kUnavailable;
-        reply.reason = last_reason_.empty() ? "no endpoint could be reached in time" : last_reason_;
+        reply.reason = told_reason_.empty() ? "no endpoint could be reached in time" : told_reason_;
+        if (!unsettled_ && refusal_time_) {
+            reply.endpoint = client_.endpoints_[refused_by_].text;
+            reply.code = refusal_code_;
+        }
         client_.finish(*this, std::move(reply));
     }
 
@@ -181,7 +209,7 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
     void on_timeout(Instant now) override {
         const uv::Loop::Event event(client_.loop_);
         if (refused_ != nullptr) {
-            last_reason_ = refused_;
+            told_reason_ = refused_;
             give_up();
         } else if (std::exchange(unsent_, false)) {
             boarding_ = false;
@@ -197,18 +225,28 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
         }
     }
     void on_deadline() {
-        unsettled_ |= channel_ != nullptr && sent_;
         if (channel_ != nullptr) {
-            client_.choice_.failed(endpoint_, client_.loop_.now());
-            last_reason_ = client_.endpoints_[endpoint_].text + ": no answer in time";
+            const Instant now = client_.loop_.now();
+            client_.choice_.failed(endpoint_, now);
+            note_reason({.kind = AttemptEnd::Kind::kSilent}, "no answer in time", now);
             leave();
+        } else if (boarding_ && !unsettled_ && told_reason_.empty()) {
+            told_reason_ = client_.endpoints_[endpoint_].text + ": cannot be connected to in time";
         }
         give_up();
     }
-    // The endpoint does not answer: others are asked, and a write that may have taken effect waits on.
+    // The endpoint does not answer: others are asked, and a write that may have taken effect waits on. When there is nobody else
+    // to ask, it is given as long as a member without a leader needs to say so.
     void on_silence(Instant now) {
-        if (judge({.kind = AttemptEnd::Kind::kSilent}, effect_) == Verdict::kElsewhere &&
-            options_.endpoint == kAnyEndpoint) {
+        const Instant last = begun_ + kLastAnswer * client_.options_.attempt_timeout;
+        const bool elsewhere = judge({.kind = AttemptEnd::Kind::kSilent}, effect_) == Verdict::kElsewhere &&
+                               options_.endpoint == kAnyEndpoint;
+        if (elsewhere && now < last && tried_.count() == client_.endpoints_.size()) {
+            client_.choice_.failed(endpoint_, now);
+            wait_until(last);
+            return;
+        }
+        if (elsewhere) {
             leave();
             end_attempt({.kind = AttemptEnd::Kind::kSilent}, "no answer in time");
             return;
@@ -221,6 +259,9 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
         channel->leave(ride_);
         if (!channel->has_riders()) channel->give_up();  // nobody waits for what it owes
     }
+
+    static constexpr int kLastAnswer = 3;  // attempt timeouts
+    enum class Telling : std::uint8_t { kUnreached, kSilence, kRefusal };
 
     Client& client_;
     const CallId id_;
@@ -237,11 +278,15 @@ class Client::PendingCall final : public http::ClientHandler, public Timer {
     const char* refused_ = nullptr;
     int status_ = 0;
     std::string answer_;
-    std::string last_reason_;
+    Instant begun_{};  // the attempt
+    std::string told_reason_;
+    Telling told_ = Telling::kUnreached;
+    std::optional<Duration> refusal_time_;  // the last refusal, after which the call went on, took so long
+    std::size_t refused_by_ = 0;
+    int refusal_code_ = 0;
     bool too_large_ = false;
     bool boarding_ = false;
     bool unsent_ = false;
-    bool sent_ = false;
     bool unsettled_ = false;  // an attempt may have taken effect
 };
 

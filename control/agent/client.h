@@ -36,16 +36,17 @@ enum class Outcome : std::uint8_t {
     kOk,
     kRefused,      // the cluster's answer: no
     kUnknown,      // a write was sent, and no answer came
-    kUnavailable,  // no endpoint answered in time; nothing took effect
+    kUnavailable,  // no endpoint served it in time; nothing took effect
 };
 
 template <typename Response>
 struct Reply {
     Outcome outcome = Outcome::kUnavailable;
     Response body;
-    int code = 0;          // kRefused: gRPC's (api::Code)
-    std::string reason;    // a sentence, when it is not kOk
-    std::string endpoint;  // who answered; empty: nobody
+    int code = 0;        // gRPC's (api::Code): kRefused, or kUnavailable with an endpoint
+    std::string reason;  // a sentence, when it is not kOk
+    std::string
+        endpoint;  // who answered; kUnavailable: that it cannot serve, such as without a leader. Empty: nobody
     bool ok() const { return outcome == Outcome::kOk; }
 };
 

@@ -41,6 +41,7 @@ TEST(Attempts, ATableOfEveryEnd) {
         {answered(504, 4, "context deadline exceeded"), kUnknown, kElsewhere, true, false},
         {answered(500, 2, "json: cannot unmarshal"), kDeliver, kDeliver, false, true},
         {answered(502, 0, "a proxy's page"), kUnknown, kElsewhere, true, false},
+        {answered(501, 0, "Unsupported method ('POST')"), kDeliver, kDeliver, false, true},
         {answered(404, 0, "Not Found"), kDeliver, kDeliver, false, true},
         {{.kind = AttemptEnd::Kind::kNotSent}, kElsewhere, kElsewhere, true, true},
         {{.kind = AttemptEnd::Kind::kLost}, kUnknown, kElsewhere, true, false},

@@ -52,6 +52,20 @@ TEST(ConfigDocs, TheSmallestFileIsValidAndTheSampleOutputReal) {
               outputs[1]);
 }
 
+TEST(ConfigDocs, TheExamplesOfSharedCallsAreOneValidFile) {
+    std::string file = "[[listener]]\nname = \"inbound\"\nlisten = \"127.0.0.1:8080\"\n\n";
+    int found = 0;
+    for (const std::string& block : blocks(reference(), "toml")) {
+        if (block.find("\ncollapse ") == std::string::npos && block.find("\nbatch ") == std::string::npos &&
+            block.find("\nchannel ") == std::string::npos)
+            continue;
+        file += block + "\n";
+        ++found;
+    }
+    EXPECT_EQ(found, 3);
+    EXPECT_EQ(printed(file), "");
+}
+
 TEST(ConfigDocs, EveryKeyThatSettingsHaveIsExplained) {
     const std::string text = reference();
     const LoadResult result = load_file(std::string(OUTRIDER_CORPUS) + "/full.toml");

@@ -317,27 +317,34 @@ TEST(ConfigPolicies, WhatAClusterIsNeededForIsRefusedWithoutOne) {
 }
 
 TEST(ConfigPolicies, ContradictionsOnACluster) {
-    check(with_cluster,
-          {{"[cluster.health]\ninterval = \"1s\"\ntimeout = \"2s\"",
-            "f.toml:13:11: cluster[1].health.timeout: 2s is above interval (1s)"},
-           {"health = { timeout = \"3s\" }", "timeout: 3s is above interval (2s, the default)"},
-           {"health = { interval = \"100ms\" }", "interval: 100ms is below timeout (500ms, the default)"},
-           {"health = { detector = \"phi\", unhealthy_after = 3 }",
-            "unhealthy_after: is of the detector \"count\""},
-           {"health = { phi_threshold = 8 }", "phi_threshold: is of the detector \"phi\""},
-           {"health = { detector = \"count\", phi_threshold = 8 }",
-            "phi_threshold: is of the detector \"phi\""},
-           {"health = { kind = \"tcp\", path = \"/\" }", "health.path: is of kind \"http\""},
-           {"health = { kind = \"tcp\", host = \"a\" }", "health.host: is of kind \"http\""},
-           {"limits = { max_pending = 0, hold = \"1s\" }", "limits.hold: needs a bound: max_pending = 0"},
-           {"limits = { max_pending = 0, hold = \"0s\" }", ""},
-           {"panic_percent = 50", "warning: cluster[1].panic_percent: has no effect"},
-           {"panic_percent = 0", ""},
-           {"panic_percent = 50\nhealth = {}", ""},
-           {"panic_percent = 50\noutlier = {}", ""},
-           {"panic_percent = 50\nhealth = {}\nlimits = { hold = \"1s\" }",
-            "warning: cluster[1].panic_percent: with it limits.hold never waits"},
-           {"limits = { hold = \"5m\" }", ""}});
+    check(
+        with_cluster,
+        {{"[cluster.health]\ninterval = \"1s\"\ntimeout = \"2s\"",
+          "f.toml:13:11: cluster[1].health.timeout: 2s is above interval (1s)"},
+         {"health = { timeout = \"3s\" }", "timeout: 3s is above interval (2s, the default)"},
+         {"health = { interval = \"100ms\" }", "interval: 100ms is below timeout (500ms, the default)"},
+         {"health = { detector = \"phi\", unhealthy_after = 3 }",
+          "unhealthy_after: is of the detector \"count\""},
+         {"health = { phi_threshold = 8 }", "phi_threshold: is of the detector \"phi\""},
+         {"health = { detector = \"count\", phi_threshold = 8 }",
+          "phi_threshold: is of the detector \"phi\""},
+         {"health = { kind = \"tcp\", path = \"/\" }", "health.path: is of kind \"http\""},
+         {"health = { kind = \"tcp\", host = \"a\" }", "health.host: is of kind \"http\""},
+         {"limits = { max_pending = 0, hold = \"1s\" }", "limits.hold: needs a bound: max_pending = 0"},
+         {"limits = { max_pending = 0, hold = \"0s\" }", ""},
+         {"channel = { connections = 4 }",
+          "warning: cluster[1].channel.connections: has no effect without mode = \"pipelined\""},
+         {"channel = { depth = 4 }", "warning: cluster[1].channel.depth: has no effect"},
+         {"channel = { stall_timeout = \"2s\" }", "warning: cluster[1].channel.stall_timeout: has no effect"},
+         {"channel = { mode = \"pooled\", connections = 4 }", ""},  // ready to be switched
+         {"channel = { mode = \"pipelined\", connections = 4 }", ""},
+         {"panic_percent = 50", "warning: cluster[1].panic_percent: has no effect"},
+         {"panic_percent = 0", ""},
+         {"panic_percent = 50\nhealth = {}", ""},
+         {"panic_percent = 50\noutlier = {}", ""},
+         {"panic_percent = 50\nhealth = {}\nlimits = { hold = \"1s\" }",
+          "warning: cluster[1].panic_percent: with it limits.hold never waits"},
+         {"limits = { hold = \"5m\" }", ""}});
     const std::string shorter = with_cluster("limits = { hold = \"2m\" }");
     const std::string cluster = "cluster = \"app\"\n";
     std::string text = shorter;

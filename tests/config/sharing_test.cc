@@ -87,7 +87,7 @@ TEST(ConfigBatch, MistakesAreNamed) {
 TEST(ConfigBatch, ARouteOfManyPathsIsWarnedAboutAndOneWithoutPostIsRefused) {
     const std::string batch = "\nbatch = { " + std::string(kBatch) + " }";
     EXPECT_THAT(lines_of(parse_text(forwarding("match.path_prefix = \"/o\"" + batch))),
-                ElementsAre(HasSubstr("exact match.path")));
+                ElementsAre(HasSubstr("all calls go to batch.path")));
     EXPECT_THAT(lines_of(parse_text(forwarding("match = { path = \"/o\", methods = [\"PUT\"] }" + batch))),
                 ElementsAre(HasSubstr("match.methods lets none of them")));
 }
