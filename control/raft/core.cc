@@ -77,6 +77,7 @@ WriteId Core::write() {
 
 std::optional<Instant> Core::next_deadline() const {
     if (role_ == Role::kLearner) return std::nullopt;
+    if (awaits_own_vote()) return std::nullopt;
     if (role_ != Role::kLeader) return election_deadline_;
     Instant next = heartbeat_due_;
     if (const auto contact = quorum_contact()) next = std::min(next, *contact + options_.election_timeout);
@@ -87,7 +88,7 @@ std::optional<Instant> Core::next_deadline() const {
 void Core::on(const Tick& tick) {
     if (role_ == Role::kLeader) {
         lead(tick);
-    } else if (role_ != Role::kLearner && now_ >= election_deadline_) {
+    } else if (role_ != Role::kLearner && !awaits_own_vote() && now_ >= election_deadline_) {
         campaign(false);
     }
 }
@@ -200,6 +201,7 @@ void Core::on(const Persisted& persisted) {
     if (own_vote_write_ && *own_vote_write_ <= persisted.write) {
         own_vote_write_.reset();
         granted_.push_back(id_);
+        reset_election_deadline();  // the others are asked only now
         count_votes();
     }
     if (role_ == Role::kLeader) {

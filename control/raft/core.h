@@ -60,7 +60,7 @@ class Core {
     // `now` never goes back.
     Effects step(Instant now, Event event);
 
-    // When to say Tick; nothing while only messages can change this node.
+    // When to say Tick; nothing while only messages or Persisted can change this node.
     std::optional<Instant> next_deadline() const;
 
     NodeId id() const { return id_; }
@@ -112,6 +112,9 @@ class Core {
     Duration up_to(Duration bound);
     bool voter() const { return configuration().voter(id_); }
     bool may_campaign() const;
+    // Its campaign has not begun for the others: what asks them waits for this node's disk. To give it up for a slow disk
+    // would mean to write yet another vote, for ever.
+    bool awaits_own_vote() const { return role_ == Role::kCandidate && own_vote_write_.has_value(); }
     void follow_role();
     const Configuration& configuration() const { return *configuration_; }
     void append(Entry entry);
