@@ -32,8 +32,8 @@ def members(node):
             for member in node.call("/cluster/member/list")["members"]}
 
 
-def newcomer(quorum, name="core-9"):
-    api, peer = free_port(), free_port()
+def newcomer(quorum, name="core-9", peer=None):
+    api, peer = free_port(), peer or free_port()
     peers = {node.node_name: f"127.0.0.1:{node.peer_port}" for node in quorum.alive()}
     return ControlNode(name, api, peer, {**peers, name: f"127.0.0.1:{peer}"}, join=True)
 
@@ -327,4 +327,24 @@ def test_joining_waits_until_the_member_is_added(quorum):
     wait_for("it to serve", node.ready)
     quorum.nodes.append(node)
     caught_up(node, quorum.leader(among=quorum.nodes[:3]))
-    wait_for("it to vote", lambda: not members(quorum.nodes[0])["core-9"].get("isLearner"))
+    wait_for("it to vote", lambda: not members(quorum.nodes[0]).get("core-9", {"isLearner": True}).get("isLearner"))
+
+
+def test_a_voter_whose_disk_was_emptied_is_not_taken_back(quorum):
+    """It would vote a second time, and know nothing of what it has acknowledged."""
+    lost = quorum.followers()[0]
+    identity = members(quorum.leader())[lost.node_name]["ID"]
+    lost.kill()
+    quorum.nodes.remove(lost)
+    node = newcomer(quorum, peer=lost.peer_port)
+    node.ready = lambda: "yet: add it" in node.log(None)
+    node.start()
+    del node.ready
+    wait_for("a member to say why", lambda: any("to be the member there, which votes" in one.log(None) for one in quorum.nodes))
+    through = quorum.leader()
+    through.call("/cluster/member/remove", {"ID": identity})
+    through.call("/cluster/member/add", {"peerURLs": [f"127.0.0.1:{node.peer_port}"]})
+    wait_for("it to serve", node.ready)
+    quorum.nodes.append(node)
+    wait_for("its name", lambda: "core-9" in members(through))
+    assert members(through)["core-9"]["ID"] != identity

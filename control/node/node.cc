@@ -272,12 +272,21 @@ void Node::on_peer_lost(raft::NodeId peer, bool replaced) {
     }
 }
 
+// Who asks has no data yet. An id is only given to a learner that a majority knows of: a voter without its data would vote a second
+// time, and take back what it has acknowledged.
 void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {
+    const raft::ConfigurationRef settled = core_->log().configuration_at(core_->commit_index());
     tell.set_cluster_id(identity_.cluster_id);
     tell.set_cluster(identity_.cluster);
-    to_proto(members(), *tell.mutable_members());
-    for (const raft::Member& member : members().members) {
-        if (parse_member_address(member.address).peer == ask.address()) tell.set_node_id(member.id.value);
+    to_proto(*settled, *tell.mutable_members());
+    for (const raft::Member& member : settled->members) {
+        if (parse_member_address(member.address).peer != ask.address()) continue;
+        if (!member.voter) tell.set_node_id(member.id.value);
+        if (member.voter)
+            log_warning(
+                "a node without data asks at {} to be the member there, which votes: when its data is lost, "
+                "remove the member and add it again",
+                ask.address().substr(0, kNameBytesMax));
     }
 }
 

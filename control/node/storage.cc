@@ -1,5 +1,6 @@
 #include "control/node/storage.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -12,6 +13,8 @@ namespace {
 
 constexpr std::uint64_t kQueueBytesMax = std::uint64_t{1} << 30;
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
+// Behind the name of a leader's snapshot, an empty file, from before that is in place until the log names it.
+constexpr std::string_view kInstalling = ".installing";
 
 Result<void> write_all(wal::File& file, const std::string& name, std::uint64_t offset,
                        std::string_view bytes) {
@@ -109,15 +112,37 @@ Result<void> Storage::recover(std::uint64_t segment_bytes) {
     found_.recovery = log_->recovery();
     // Where each entry stands is known again with the next snapshot: until then all of the log is kept.
     marks_.push_back({{}, log_->first_index()});
+    if (auto whole = check_whole(); !whole) return whole;
     if (auto loaded = load_snapshot(); !loaded) return loaded;
     const auto unwanted = [kept = found_.state.snapshot.index](std::string_view name) {
         const auto index = parse_snapshot_name(name);
-        return name.ends_with(".tmp") || (index && *index != kept);
+        return name.ends_with(".tmp") || name.ends_with(kInstalling) || (index && *index != kept);
     };
     if (auto removed = remove_files(unwanted); !removed) return removed;
     if (found_.state.identity) identity_ = *found_.state.identity;
     hard_state_ = found_.state.hard_state;
     disk_bytes_ = log_->disk_bytes();
+    return {};
+}
+
+// A node's own snapshot is of entries that its log held, durably: a log that ends before one has lost them, and with them what
+// was acknowledged and voted. Only a leader's may be newer than the log, until its record is there.
+Result<void> Storage::check_whole() const {
+    std::vector<std::string> names;
+    if (const wal::IoError error = files_.list(directory_, names)) return failed("read", directory_, error);
+    const LogReplay::State& state = found_.state;
+    const raft::LogIndex last = state.entries.empty() ? state.snapshot.index : state.entries.back().index;
+    for (const std::string& name : names) {
+        const auto index = parse_snapshot_name(name);
+        if (!index || *index <= last) continue;
+        if (std::find(names.begin(), names.end(), name + std::string(kInstalling)) != names.end()) continue;
+        return Error{fmt::format(
+            "{}: the log in {} {}, but {} is a snapshot of entry {}: what this node has acknowledged is "
+            "lost. "
+            "Put the log back, or remove the node from the cluster and add it again with an empty directory",
+            directory_, path("wal"), state.identity ? fmt::format("ends at entry {}", last.value) : "is gone",
+            name, index->value)};
+    }
     return {};
 }
 
@@ -252,6 +277,10 @@ void Storage::write_by_task(raft::Effects& effects) {
             if (!appended) return report_failure(appended.error());
             if (auto synced = log.sync(); !synced) return report_failure(synced.error());
             if (moved->install) {
+                const std::string mark =
+                    path(snapshot_name(moved->install->index)) + std::string(kInstalling);
+                if (const wal::IoError error = files_.remove(mark))
+                    return report_failure(failed("delete", mark, error).message);
                 marks_.clear();
                 marks_.push_back({moved->install->index + 1, *appended});
             }
@@ -284,6 +313,11 @@ Result<std::unique_ptr<store::Store>> Storage::install(const raft::SnapshotMeta&
     if (snapshot->head.meta.index != meta.index || snapshot->head.cluster_id != identity_.cluster_id)
         return Error{"the leader's snapshot is not the one that was announced"};
     const std::string name = path(snapshot_name(meta.index));
+    const std::string mark = name + std::string(kInstalling);
+    if (const auto marked = files_.open(mark, wal::FileSystem::OpenMode::kCreate); marked.error)
+        return failed("create", mark, marked.error);
+    if (const wal::IoError error = files_.sync_directory(directory_))
+        return failed("sync", directory_, error);
     if (auto placed = put_in_place(files_, *incoming_, directory_, incoming_path(), name); !placed)
         return Error{placed.error()};
     incoming_.reset();

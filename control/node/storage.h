@@ -111,6 +111,7 @@ class Storage {
         : files_(files), directory_(std::move(directory)) {}
 
     Result<void> recover(std::uint64_t segment_bytes);
+    Result<void> check_whole() const;
     Result<void> load_snapshot();
     Result<void> remove_files(const std::function<bool(std::string_view)>& unwanted);
     std::string path(std::string_view name) const { return directory_ + "/" + std::string(name); }

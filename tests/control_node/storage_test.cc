@@ -299,6 +299,66 @@ TEST_F(StorageTest, AnotherClustersSnapshotIsNotInstalled) {
     EXPECT_FALSE(installed_);
 }
 
+// Any prefix of what happens when a leader's snapshot is installed, likewise.
+TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfAnInstall) {
+    store::Store theirs;
+    fill(theirs, 500);
+    wal::VirtualDisk other{2};
+    ASSERT_FALSE(other.make_directory("x"));
+    ASSERT_TRUE(write_snapshot_file(other, "x", {11, {{500}, {4}, founders()}}, theirs).ok());
+    const std::string bytes = other.read("x/" + snapshot_name({500}));
+    bool installed = false;
+    for (std::uint64_t steps = 1; !installed; ++steps) {
+        ASSERT_LT(steps, 60U);
+        disk_ = wal::VirtualDisk{steps};
+        failure_.clear();
+        installed_.reset();
+        open();
+        wait(append(1, 20, 1));
+        disk_.die_after(steps);
+        const raft::SnapshotMeta meta{{500}, {4}, founders()};
+        raft::Effects effects;
+        effects.chunk = raft::StoreChunk{meta, 0, std::make_shared<const std::string>(bytes)};
+        effects.install = meta;
+        write(std::move(effects));
+        loop_.run_until([&] { return installed_ || !failure_.empty(); });
+        installed = installed_.has_value();
+        close();
+        disk_.die_after(UINT64_MAX);
+        disk_.power_loss();
+        open();
+        const std::uint64_t begin = found_.state.snapshot.index.value;
+        EXPECT_TRUE(begin == 500 || (begin == 0 && !installed)) << steps;
+        EXPECT_EQ(entries().empty() ? begin : entries().back(), begin == 0 ? 20U : 500U) << steps;
+        std::vector<std::string> names;
+        ASSERT_FALSE(disk_.list("data", names));
+        for (const std::string& name : names)
+            EXPECT_FALSE(name.ends_with(".installing")) << name;
+        close();
+    }
+}
+
+TEST_F(StorageTest, ALogThatLostWhatItsSnapshotHoldsIsNotTaken) {
+    open(4096);
+    store::Store store;
+    wait(append(1, 60, 1, 500));
+    fill(store, 50);
+    storage_->save(store, {{50}, {1}, founders()});
+    loop_.run_until([&] { return saves_ == 1; });
+    storage_->compact(*saved_, LogIndex{51});
+    wait(append(61, 61, 1));
+    close();
+    std::vector<std::string> segments;
+    ASSERT_FALSE(disk_.list("data/wal", segments));
+    for (const std::string& segment : segments)
+        ASSERT_FALSE(disk_.remove("data/wal/" + segment));
+    for (int i = 0; i < 2; ++i) {  // and it stays there, however often it is tried
+        const auto opened = Storage::open(disk_, "data", 4096);
+        ASSERT_FALSE(opened);
+        EXPECT_THAT(opened.error(), testing::HasSubstr("is gone, but " + snapshot_name({50})));
+    }
+}
+
 // Any prefix of what happens when a snapshot is saved and the log cut may be the last that reached the disk.
 TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfASnapshot) {
     for (std::uint64_t steps = 1; steps < 60; ++steps) {
