@@ -35,6 +35,11 @@ void pause_for(Duration d) {
 
 int run_sidecar(const std::string& config_path) {
     init_log();
+    if (config::is_control_file(config_path)) {
+        return failed(config_path +
+                      " is of a node of the control plane; start it with: outrider control -c " +
+                      config_path);
+    }
     proxy::Server server(config_path);
     const std::vector<std::string> problems = server.start();
     if (!problems.empty()) {
@@ -50,6 +55,8 @@ int run_sidecar(const std::string& config_path) {
 int run_control(const std::string& config_path) {
     init_log();
     const config::ControlLoadResult loaded = config::load_control_file(config_path);
+    if (!loaded.settings && config::load_file(config_path).settings)
+        return failed(config_path + " is a sidecar's; start it with: outrider run -c " + config_path);
     for (const auto& d : loaded.diagnostics)
         std::fprintf(stderr, "%s\n", config::to_string(d).c_str());
     if (!loaded.settings) return 1;

@@ -6,9 +6,23 @@
 
 namespace outrider::cli {
 
+namespace {
+
+// Endpoints are written as URLs elsewhere, too; what has TLS is left for the check to refuse.
+std::string_view without_scheme(std::string_view endpoint) {
+    constexpr std::string_view kScheme = "http://";
+    if (endpoint.substr(0, kScheme.size()) != kScheme) return endpoint;
+    endpoint.remove_prefix(kScheme.size());
+    if (!endpoint.empty() && endpoint.back() == '/') endpoint.remove_suffix(1);
+    return endpoint;
+}
+
+}  // namespace
+
 std::vector<std::string> CtlOptions::endpoint_list() const {
     std::vector<std::string> list;
-    for_each_list_element(endpoints, [&](std::string_view element) { list.emplace_back(element); });
+    for_each_list_element(endpoints,
+                          [&](std::string_view element) { list.emplace_back(without_scheme(element)); });
     return list;
 }
 
@@ -30,6 +44,8 @@ void add_ctl(CLI::App& app, int& code) {
         ->check([options](const std::string& text) {
             CtlOptions given;
             given.endpoints = text;
+            if (text.find("https://") != std::string::npos)
+                return std::string("https is not spoken: give host:port of an endpoint without TLS");
             const auto checked = agent::check_endpoints(given.endpoint_list());
             return checked ? std::string() : checked.error();
         });

@@ -118,9 +118,8 @@ void add_get(CLI::App& kv, const CtlOptionsPtr& options) {
     auto* get = kv.add_subcommand("get", "Read a key or a range; exit 1 when the one key is not there")
                     ->fallthrough();
     arguments->range.add_to(*get);
-    get->add_option("--limit", arguments->limit, "At most so many keys")->check(CLI::NonNegativeNumber);
-    get->add_option("--revision", arguments->revision, "As it was at this revision")
-        ->check(CLI::NonNegativeNumber);
+    get->add_option("--limit", arguments->limit, "At most so many keys")->check(whole_number(0));
+    get->add_option("--revision", arguments->revision, "As it was at this revision")->check(whole_number(0));
     auto* keys = get->add_flag("--keys-only", arguments->keys_only, "Without values");
     auto* count = get->add_flag("--count", arguments->count_only, "Only how many keys there are");
     auto* value = get->add_flag("--value-only", arguments->value_only,
@@ -314,7 +313,7 @@ void add_compact(CLI::App& kv, const CtlOptionsPtr& options) {
     auto* compact = kv.add_subcommand("compact", "Forget the history before a revision")->fallthrough();
     compact->add_option("revision", *revision, "The oldest that can still be read afterwards")
         ->required()
-        ->check(CLI::PositiveNumber);
+        ->check(whole_number(1));
     compact->callback([revision, options] {
         CtlRun run(*options);
         *options->code = run.run([&] {

@@ -28,7 +28,7 @@ void add_grant(CLI::App& lease, const CtlOptionsPtr& options) {
     auto* grant = lease.add_subcommand("grant", "Make a lease")->fallthrough();
     grant->add_option("ttl", arguments->ttl, "How many seconds it lasts without a renewal")
         ->required()
-        ->check(CLI::PositiveNumber);
+        ->check(whole_number(1, "seconds"));
     grant->add_option("--id", arguments->id, "Its id (default: the server chooses)")->check(check_id);
     grant->callback([arguments, options] {
         CtlRun run(*options);

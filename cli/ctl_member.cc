@@ -201,8 +201,11 @@ class StatusRun {
         for (std::size_t i = 0; i < endpoints_.size(); ++i) {
             if (answers_[i].reply.ok()) continue;
             ++failed;
-            std::fprintf(stderr, "outrider ctl: %s: %s\n", endpoints_[i].c_str(),
-                         answers_[i].reply.reason.c_str());
+            // Of an attempt that failed the reason names the endpoint; of a refusal it does not.
+            const std::string& reason = answers_[i].reply.reason;
+            const std::string named = endpoints_[i] + ": ";
+            std::fprintf(stderr, "outrider ctl: %s%s\n", reason.starts_with(named) ? "" : named.c_str(),
+                         reason.c_str());
         }
         run_.finish(failed == 0 ? 0 : 1);
     }

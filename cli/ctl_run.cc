@@ -20,6 +20,10 @@ agent::ClientOptions client_options(const CtlOptions& options) {
     return out;
 }
 
+// etcd's text, which does not say what is too large; etcd itself has no limit of its own for keys.
+const std::string kTooLarge = "etcdserver: request is too large";
+constexpr const char* kLimits = " (outrider's limits are 16 KiB a key and 1.5 MiB a request)";
+
 // In columns of a terminal, near enough: code points.
 std::size_t width_of(std::string_view text) {
     return static_cast<std::size_t>(std::count_if(
@@ -63,6 +67,7 @@ std::string CtlRun::reason_of(agent::Outcome outcome, int code, const std::strin
             return (endpoint.empty() ? "no endpoint answered: " : "no endpoint could serve it: ") + reason;
         case agent::Outcome::kRefused:
             if (code == 0) return endpoint + ": " + reason;  // not the quorum's words: whose, then?
+            if (reason == kTooLarge) return reason + kLimits;
             break;
         case agent::Outcome::kOk:
             break;
@@ -130,6 +135,20 @@ std::optional<std::uint64_t> parse_id(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id, hex ? 16 : 10);
     if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
     return id;
+}
+
+CLI::Validator whole_number(std::int64_t least, const std::string& unit) {
+    const auto check = [least, unit](const std::string& text) {
+        std::int64_t number = 0;
+        const char* last = text.data() + text.size();
+        const auto [end, error] = std::from_chars(text.data(), last, number);
+        if (error == std::errc() && end == last && number >= least) return std::string();
+        return "\"" + text + "\" is not " +
+               (unit.empty()
+                    ? "a whole number, at least " + std::to_string(least)
+                    : "a number of " + unit + ", at least " + std::to_string(least) + " and without a unit");
+    };
+    return CLI::Validator(check, "");
 }
 
 std::string check_id(const std::string& text) {

@@ -99,5 +99,7 @@ std::string hex_id(std::uint64_t id);
 // So, or decimal, as the API's JSON has them.
 std::optional<std::uint64_t> parse_id(std::string_view text);
 std::string check_id(const std::string& text);  // for CLI11: empty, or what is wrong
+// For CLI11: whole numbers from `least` on.
+CLI::Validator whole_number(std::int64_t least, const std::string& unit = {});
 
 }  // namespace outrider::cli

@@ -101,11 +101,11 @@ void add_ctl_watch(CLI::App& ctl, const CtlOptionsPtr& options) {
         ->excludes(end);
     auto* revision =
         watch->add_option("--revision", arguments->revision, "Begin with the changes of this revision")
-            ->check(CLI::PositiveNumber);
+            ->check(whole_number(1));
     watch->add_flag("--state", arguments->state, "Begin with the keys as they are, each as a PUT")
         ->excludes(revision);
     watch->add_flag("--previous", arguments->previous, "With what was there before");
-    watch->add_option("--count", arguments->count, "End after so many changes")->check(CLI::PositiveNumber);
+    watch->add_option("--count", arguments->count, "End after so many changes")->check(whole_number(1));
     watch->callback([arguments, options] {
         CtlRun run(*options);
         std::unique_ptr<WatchRun> watching;

@@ -69,6 +69,17 @@ def test_usage_errors_exit_with_2_and_say_why(arguments):
     assert result.stderr.strip() and not result.stdout, result
 
 
+def test_a_file_of_the_other_kind_names_the_other_command(written, tmp_path):
+    result = run("control", "-c", written.config)
+    assert (result.returncode, result.stderr) == (
+        1, f"outrider: {written.config} is a sidecar's; start it with: outrider run -c {written.config}\n")
+    node = tmp_path / "control.toml"
+    node.write_text(f'[control]\ndata = "{tmp_path}/data"\n')
+    result = run("run", "-c", node)
+    assert (result.returncode, result.stderr) == (
+        1, f"outrider: {node} is of a node of the control plane; start it with: outrider control -c {node}\n")
+
+
 # ---- validate ------------------------------------------------------------------------------------------------------------------
 
 

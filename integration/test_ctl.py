@@ -71,6 +71,20 @@ def test_usage_errors_exit_with_2_and_say_why(words):
     assert result.returncode == 2 and result.stderr.strip() and not result.stdout, result
 
 
+@pytest.mark.parametrize("words, said", [
+    (["frobnicate"], '"frobnicate" is no command of outrider ctl; there are kv, watch, lease, member, status, snapshot\n'),
+    (["kv", "ls", "x", "--prefix"], '"ls" is no command of outrider ctl kv; there are get, put, create, cas, del, compact\n'),
+    (["member", "rm"], '"rm" is no command of outrider ctl member; there are list, add, remove, promote, update\n'),
+    (["lease", "grant", "60s"], 'ttl: "60s" is not a number of seconds, at least 1 and without a unit\n'),
+    (["lease", "grant", "0"], 'ttl: "0" is not a number of seconds, at least 1 and without a unit\n'),
+    (["watch", "k", "--count", "0"], '--count: "0" is not a whole number, at least 1\n'),
+    (["kv", "get", "k", "--limit", "1.5"], '--limit: "1.5" is not a whole number, at least 0\n'),
+    (["--endpoints", "https://a:1", "status"], "--endpoints: https is not spoken: give host:port of an endpoint without TLS\n")])
+def test_what_is_wrong_is_named(words, said):
+    result = run("ctl", *words)
+    assert result.returncode == 2 and result.stderr.removesuffix("Run with --help for more information.\n") == said, result
+
+
 # ---- kv ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +109,12 @@ def test_a_value_comes_from_standard_input(cluster, at):
     assert result.returncode == 0, result
     kvs = json.loads(done(ctl(cluster, "kv", "get", at, "--json")))["kvs"]
     assert kvs[0]["value"] == b64(b"\x00\xff\n")
+
+
+def test_a_key_that_is_too_long_is_refused_with_the_limit(cluster, at):
+    limits = "(outrider's limits are 16 KiB a key and 1.5 MiB a request)"
+    if cluster.kind == "outrider":
+        failed(ctl(cluster, "kv", "put", at + "k" * 17000, "x"), "etcdserver: request is too large " + re.escape(limits))
 
 
 def test_a_key_that_is_not_there_is_a_failure_and_an_empty_range_is_not(cluster, at):
@@ -231,7 +251,7 @@ def test_status_asks_each_endpoint_for_itself(cluster):
     assert sorted(row["ROLE"] for row in table) == ["follower", "follower", "leader"]
     nobody = f"127.0.0.1:{closed_port()}"
     result = ctl(cluster, "status", endpoints=f"{cluster.endpoints},{nobody}")
-    assert result.returncode == 1 and nobody in result.stderr
+    assert result.returncode == 1 and result.stderr == f"outrider ctl: {nobody}: cannot be connected to\n"
     assert len(rows(result.stdout)) == 4
     lines = [json.loads(line) for line in ctl(cluster, "status", "--json", endpoints=f"{nobody},{cluster.endpoints}").stdout.splitlines()]
     assert "error" in lines[0] and lines[1]["status"]["leader"] == lines[2]["status"]["leader"]
@@ -240,6 +260,12 @@ def test_status_asks_each_endpoint_for_itself(cluster):
 def test_the_endpoints_come_from_the_environment_too(cluster, at, monkeypatch):
     monkeypatch.setenv("OUTRIDER_ENDPOINTS", cluster.endpoints)
     done(run("ctl", "kv", "put", at, "x"))
+
+
+def test_endpoints_may_be_written_as_urls(cluster, at):
+    urls = ",".join(f"http://{endpoint}" for endpoint in cluster.endpoints.split(","))
+    done(ctl(cluster, "kv", "put", at, "x", endpoints=urls))
+    done(ctl(cluster, "kv", "get", at, endpoints=urls.replace(",", "/,") + "/"))
 
 
 def test_another_endpoint_is_asked_when_one_refuses_or_stops(cluster, at):

@@ -1,4 +1,6 @@
 // outrider: one binary, its subcommands. Exit codes: 0 clean, 1 configuration or start error, 2 usage.
+#include <cstdio>
+
 #include <CLI/CLI.hpp>
 
 #include "base/units.h"
@@ -33,6 +35,23 @@ void add_admin_options(CLI::App& command, cli::AdminTarget& target) {
             ->check(check_address);
     command.add_option("-c,--config", target.config_path, "Take the admin endpoint from this configuration")
         ->excludes(address);
+}
+
+// The word that stands where a command should, and the commands that there are; empty when nothing stands there.
+std::string unknown_command(const CLI::App& app) {
+    const CLI::App* last = &app;
+    while (!last->get_subcommands().empty())
+        last = last->get_subcommands().front();
+    const auto commands = last->get_subcommands([](const CLI::App*) { return true; });
+    const std::vector<std::string> words = app.remaining(true);
+    if (commands.empty() || words.empty() || words.front().front() == '-') return {};
+    std::string path;
+    for (const CLI::App* at = last; at->get_parent() != nullptr; at = at->get_parent())
+        path = " " + at->get_name() + path;
+    std::string names;
+    for (const CLI::App* command : commands)
+        names += (names.empty() ? "" : ", ") + command->get_name();
+    return "\"" + words.front() + "\" is no command of outrider" + path + "; there are " + names + "\n";
 }
 
 }  // namespace
@@ -95,6 +114,11 @@ int main(int argc, char** argv) {
 
     try {
         app.parse(argc, argv);
+    } catch (const CLI::RequiredError& e) {
+        const std::string unknown = unknown_command(app);
+        if (unknown.empty()) return app.exit(e) == 0 ? 0 : 2;
+        std::fputs(unknown.c_str(), stderr);
+        return 2;
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? 0 : 2;
     }
