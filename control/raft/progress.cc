@@ -17,14 +17,15 @@ bool Progress::ready(const Options& options) const {
     return false;
 }
 
-void Progress::sent(LogIndex last, std::uint64_t bytes) {
+void Progress::sent(LogIndex last, std::uint64_t bytes, std::uint64_t round) {
     if (state_ == State::kProbe) {
         probe_sent_ = true;
+        probe_round_ = round;
         return;
     }
     if (last < next_) return;
     next_ = last + 1;
-    inflight_.push_back({last, bytes});
+    inflight_.push_back({last, bytes, round});
     inflight_bytes_ += bytes;
 }
 
@@ -58,11 +59,12 @@ bool Progress::rejected(LogIndex rejected, LogIndex agrees_at_most) {
     return true;
 }
 
-void Progress::resume(const Options& options) {
-    probe_sent_ = false;
+void Progress::resume(std::uint64_t round, const Options& options) {
+    if (round > probe_round_) probe_sent_ = false;
     const bool full = inflight_.size() >= options.inflight_messages_max ||
                       inflight_bytes_ >= options.inflight_bytes_max.value;
-    if (state_ == State::kReplicate && full) free_inflight(inflight_.front().last);
+    if (state_ == State::kReplicate && full && round > inflight_.front().round)
+        free_inflight(inflight_.front().last);
 }
 
 void Progress::send_snapshot(const SnapshotMeta& meta) {
