@@ -174,7 +174,7 @@ void Core::on_body(const Message& message, const AppendResponse& response) {
         if (from->rejected(response.index, guess)) send_appends(*from, true);
         return;
     }
-    if (from->accepted(response.index)) {
+    if (from->accepted(response.index, log_.base_index())) {
         count_commits();
         from = peer(message.from);  // count_commits() may have ended the leadership
         if (from == nullptr) return;

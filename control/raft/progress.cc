@@ -29,13 +29,15 @@ void Progress::sent(LogIndex last, std::uint64_t bytes, std::uint64_t round) {
     inflight_bytes_ += bytes;
 }
 
-bool Progress::accepted(LogIndex match) {
+bool Progress::accepted(LogIndex match, LogIndex base) {
     const bool news = match > match_;
     match_ = std::max(match_, match);
     next_ = std::max(next_, match_ + 1);
     free_inflight(match);
-    const bool caught_up =
-        state_ == State::kProbe || (state_ == State::kSnapshot && match_ >= snapshot_->meta.index);
+    // From `base` on it needs entries only, though the snapshot that is under way be newer than the one that brought it there.
+    const bool past_snapshot =
+        state_ == State::kSnapshot && (match_ >= snapshot_->meta.index || match_ >= base);
+    const bool caught_up = state_ == State::kProbe || past_snapshot;
     if (caught_up) {
         state_ = State::kReplicate;
         next_ = match_ + 1;

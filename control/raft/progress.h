@@ -43,8 +43,8 @@ class Progress {
     bool ready(const Options& options) const;
     // An append with entries up to `last` goes out (last < next(): none), after the heartbeats of `round`.
     void sent(LogIndex last, std::uint64_t bytes, std::uint64_t round);
-    // The peer's log agrees up to `match`. True when that is news.
-    bool accepted(LogIndex match);
+    // The peer's log agrees up to `match`; this log has terms from `base` on. True when that is news.
+    bool accepted(LogIndex match, LogIndex base);
     // It refused the append behind `rejected`; `agrees_at_most` is the guess. False when the answer is an old one.
     bool rejected(LogIndex rejected, LogIndex agrees_at_most);
     // It has answered the heartbeat of `round`: what was sent before that may have been lost.

@@ -80,7 +80,7 @@ class SlowLinkTest : public testing::Test {
         tell(kFar, AppendResponse{true, {5}, {1}, kTerm});
         EXPECT_EQ(far().state(), Progress::State::kSnapshot);
     }
-    const Progress& far() const { return core_->peers().back(); }
+    Progress far() const { return core_->peers().back(); }
     static const SnapshotChunk* only_chunk(const std::vector<Body>& sent) {
         return sent.size() == 1 ? std::get_if<SnapshotChunk>(&sent.front()) : nullptr;
     }
@@ -146,6 +146,28 @@ TEST_F(SlowTransferTest, ASnapshotThatTheShellHasNoMoreIsGivenUpForTheNewest) {
     ASSERT_NE(only_chunk(newest), nullptr);
     EXPECT_EQ(only_chunk(newest)->meta.index, LogIndex{6});
     EXPECT_EQ(only_chunk(newest)->offset, 0u);
+}
+
+// It has installed the one before: else it would be sent snapshot after snapshot while there are writes.
+TEST_F(SlowTransferTest, APeerThatTheLogReachesIsSentEntriesThoughANewerSnapshotIsUnderWay) {
+    commit();
+    compact(1);  // 6, and its entry stays
+    hear_far(beat());
+    hear_far(beat());
+    ASSERT_EQ(far().snapshot()->meta.index, LogIndex{6});
+
+    const auto sent = tell(kFar, AppendResponse{.index = {5}});
+    EXPECT_EQ(far().state(), Progress::State::kReplicate);
+    ASSERT_EQ(sent.size(), 1u);
+    const auto* append = std::get_if<AppendRequest>(&sent.front());
+    ASSERT_NE(append, nullptr);
+    EXPECT_EQ(append->prev_index, LogIndex{5});
+    EXPECT_EQ(append->entries.size(), 1u);
+}
+
+TEST_F(SlowTransferTest, AnOldAnswerDoesNotEndTheTransfer) {
+    EXPECT_TRUE(tell(kFar, AppendResponse{.index = {1}}).empty());
+    EXPECT_EQ(far().state(), Progress::State::kSnapshot);
 }
 
 TEST(SlowInstall, AFollowerAnswersAChunkThatComesAgainWhileItsDiskWorks) {
