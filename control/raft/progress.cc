@@ -49,8 +49,10 @@ bool Progress::accepted(LogIndex match, LogIndex base) {
 
 bool Progress::rejected(LogIndex rejected, LogIndex agrees_at_most) {
     if (state_ == State::kSnapshot) return false;
+    // An old answer; or the peer has lost what it had promised. Then nothing helps it, and what is tried again waits for a
+    // heartbeat (resume): at once it would be refused at once, as fast as the network is.
+    if (rejected <= match_) return false;
     if (state_ == State::kReplicate) {
-        if (rejected <= match_) return false;
         become_probe();
         next_ = std::max(std::min(rejected, agrees_at_most + 1), match_ + 1);
         return true;

@@ -45,7 +45,7 @@ class Progress {
     void sent(LogIndex last, std::uint64_t bytes, std::uint64_t round);
     // The peer's log agrees up to `match`; this log has terms from `base` on. True when that is news.
     bool accepted(LogIndex match, LogIndex base);
-    // It refused the append behind `rejected`; `agrees_at_most` is the guess. False when the answer is an old one.
+    // It refused the append behind `rejected`; `agrees_at_most` is the guess. False when nothing is to be sent for it.
     bool rejected(LogIndex rejected, LogIndex agrees_at_most);
     // It has answered the heartbeat of `round`: what was sent before that may have been lost.
     void resume(std::uint64_t round, const Options& options);

@@ -193,6 +193,20 @@ TEST(SlowInstall, AFollowerAnswersAChunkThatComesAgainWhileItsDiskWorks) {
     EXPECT_NE(std::get_if<AppendResponse>(&durable.send.front().body), nullptr);
 }
 
+// It has lost its disk, and refuses whatever there is to send.
+TEST_F(SlowLinkTest, APeerThatRefusesWhatItHadAcceptedIsTriedOnceAHeartbeat) {
+    for (int i = 0; i < 4; ++i)
+        commit();
+    tell(kFar, AppendResponse{.index = {5}});
+    commit();
+    ASSERT_EQ(tell(kFar, AppendResponse{true, {6}, {0}, {0}}).size(), 1u);
+    ASSERT_EQ(far().state(), Progress::State::kProbe);
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_TRUE(tell(kFar, AppendResponse{true, {5}, {0}, {0}}).empty());
+        EXPECT_EQ(hear_far(beat()).size(), 1u);
+    }
+}
+
 TEST_F(SlowLinkTest, AProbeIsNotSentAgainForAHeartbeatFromBeforeIt) {
     for (int i = 0; i < 4; ++i)
         commit();
