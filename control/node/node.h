@@ -182,6 +182,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_read_refused(std::uint64_t context);
     void answer_reads();
     void answer(const ReadItem& item);
+    void tell_lease(const ReadItem& item, std::optional<std::int64_t> seconds);
     void on_forward(raft::NodeId from, proto::Forward& forward);
     void on_forward_refused(const proto::ForwardRefused& refused);
     void on_lease_ask(raft::NodeId from, const proto::LeaseAsk& ask);

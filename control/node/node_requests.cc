@@ -252,7 +252,8 @@ void Node::on_read_refused(std::uint64_t context) {
         if (item.from == raft::kNoNode) {
             parked_.push_back(item.sequence);
         } else {
-            answer(item);
+            // Though this node may lead: no round has confirmed it, and its clock may not speak without one.
+            tell_lease(item, std::nullopt);
         }
     }
 }
@@ -273,14 +274,7 @@ void Node::answer(const ReadItem& item) {
                      : lease_clock_.seconds_left(loop_.now(), lease);
     };
     if (item.from != raft::kNoNode) {
-        outgoing_.Clear();
-        proto::LeaseTell& tell = *outgoing_.mutable_lease_tell();
-        tell.set_sequence(item.sequence);
-        tell.set_refused(!knows);
-        if (knows) tell.set_seconds(ask_clock(item.lease, item.renew));
-        tell.set_read_index(store_->applied_index());
-        peers_->send(item.from, outgoing_);
-        schedule_turn();
+        tell_lease(item, knows ? std::optional(ask_clock(item.lease, item.renew)) : std::nullopt);
         return;
     }
     RequestTable::Entry* entry = requests_.find(item.sequence);
@@ -303,6 +297,18 @@ void Node::answer(const ReadItem& item) {
         return;
     }
     requests_.take(item.sequence)->request->on_lease(seconds);
+}
+
+// To the follower that asks; nothing: it is to ask again.
+void Node::tell_lease(const ReadItem& item, std::optional<std::int64_t> seconds) {
+    outgoing_.Clear();
+    proto::LeaseTell& tell = *outgoing_.mutable_lease_tell();
+    tell.set_sequence(item.sequence);
+    tell.set_refused(!seconds);
+    if (seconds) tell.set_seconds(*seconds);
+    tell.set_read_index(store_->applied_index());
+    peers_->send(item.from, outgoing_);
+    schedule_turn();
 }
 
 void Node::on_lease_ask(raft::NodeId from, const proto::LeaseAsk& ask) {

@@ -153,6 +153,7 @@ class Core {
     void send_appends(Progress& peer, bool empty_too);
     bool send_append(Progress& peer, bool empty_too);
     void send_chunk(Progress& peer);
+    void resend_chunk(Progress& peer);
     void broadcast_heartbeat();
     void count_commits();
     std::optional<Instant> quorum_contact() const;

@@ -113,6 +113,8 @@ void Core::on_body(const Message& message, const SnapshotChunk& chunk) {
         agreed_ = std::max(agreed_, std::max(index, commit_));
         advance_commit(index);
         answer_append(false);
+        // While the disk works: so that the leader does not take its snapshot for gone.
+        if (answer_owed_) send(message.from, SnapshotResponse{index, chunk.offset});
         return;
     }
     if (chunk.offset == 0) receiving_ = Receiving{chunk.meta, 0};

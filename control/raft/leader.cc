@@ -89,13 +89,26 @@ bool Core::send_append(Progress& peer, bool empty_too) {
     const LogIndex last = prev + entries.size();
     const bool more = last < log_.last_index() && peer.state() == Progress::State::kReplicate;
     send(peer.id(), AppendRequest{prev, *prev_term, std::move(entries), commit_});
-    peer.sent(last, bytes);
+    peer.sent(last, bytes, round_);
     peer.commit_sent = commit_;
     return more;
 }
 
 void Core::send_chunk(Progress& peer) {
+    peer.snapshot()->round = round_;
     send(peer.id(), SnapshotChunk{.meta = peer.snapshot()->meta, .offset = peer.snapshot()->offset});
+}
+
+// The chunk, or the answer to it, was lost. A newer snapshot would begin at 0, and a transfer that takes longer than it takes
+// to make one would never end: it is turned to only when the shell seems to have the old one no more.
+void Core::resend_chunk(Progress& peer) {
+    Progress::Transfer& transfer = *peer.snapshot();
+    if (transfer.again && transfer.meta.index < log_.snapshot().index) {
+        peer.send_snapshot(log_.snapshot());
+    } else {
+        transfer.again = true;
+    }
+    send_chunk(peer);
 }
 
 // Also begins the round that confirms the reads that have been waiting.
@@ -161,7 +174,7 @@ void Core::on_body(const Message& message, const AppendResponse& response) {
         if (from->rejected(response.index, guess)) send_appends(*from, true);
         return;
     }
-    if (from->accepted(response.index)) {
+    if (from->accepted(response.index, log_.base_index())) {
         count_commits();
         from = peer(message.from);  // count_commits() may have ended the leadership
         if (from == nullptr) return;
@@ -175,13 +188,9 @@ void Core::on_body(const Message& message, const HeartbeatResponse& response) {
     if (from == nullptr || response.round > round_) return;
     from->heard(now_);
     from->acknowledged(response.round, response.sent_at);
-    from->resume(options_);
+    from->resume(response.round, options_);
     if (auto& transfer = from->snapshot()) {
-        if (!transfer->moved) {
-            if (transfer->meta.index < log_.snapshot().index) from->send_snapshot(log_.snapshot());
-            send_chunk(*from);
-        }
-        transfer->moved = false;
+        if (response.round > transfer->round) resend_chunk(*from);
     } else {
         // Nothing says that an append was lost; an empty one behind it gets it refused.
         const bool behind = from->state() == Progress::State::kProbe || from->match() < log_.last_index();
@@ -195,9 +204,10 @@ void Core::on_body(const Message& message, const SnapshotResponse& response) {
     if (from == nullptr) return;
     from->heard(now_);
     auto& transfer = from->snapshot();
-    if (!transfer || transfer->meta.index != response.index || transfer->offset == response.offset) return;
+    if (!transfer || transfer->meta.index != response.index) return;
+    transfer->again = false;
+    if (transfer->offset == response.offset) return;
     transfer->offset = response.offset;
-    transfer->moved = true;
     send_chunk(*from);
 }
 

@@ -56,7 +56,7 @@ struct HeartbeatResponse {
 };
 
 // The core leaves `data` and `last` for the shell to fill from the snapshot of meta.index, beginning at `offset`. When the
-// shell has that snapshot no more it drops the message; the core begins again with the newest one.
+// shell has that snapshot no more it drops the message; the core, left without an answer, begins again with the newest one.
 struct SnapshotChunk {
     SnapshotMeta meta{};
     std::uint64_t offset = 0;

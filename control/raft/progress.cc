@@ -17,24 +17,27 @@ bool Progress::ready(const Options& options) const {
     return false;
 }
 
-void Progress::sent(LogIndex last, std::uint64_t bytes) {
+void Progress::sent(LogIndex last, std::uint64_t bytes, std::uint64_t round) {
     if (state_ == State::kProbe) {
         probe_sent_ = true;
+        probe_round_ = round;
         return;
     }
     if (last < next_) return;
     next_ = last + 1;
-    inflight_.push_back({last, bytes});
+    inflight_.push_back({last, bytes, round});
     inflight_bytes_ += bytes;
 }
 
-bool Progress::accepted(LogIndex match) {
+bool Progress::accepted(LogIndex match, LogIndex base) {
     const bool news = match > match_;
     match_ = std::max(match_, match);
     next_ = std::max(next_, match_ + 1);
     free_inflight(match);
-    const bool caught_up =
-        state_ == State::kProbe || (state_ == State::kSnapshot && match_ >= snapshot_->meta.index);
+    // From `base` on it needs entries only, though the snapshot that is under way be newer than the one that brought it there.
+    const bool past_snapshot =
+        state_ == State::kSnapshot && (match_ >= snapshot_->meta.index || match_ >= base);
+    const bool caught_up = state_ == State::kProbe || past_snapshot;
     if (caught_up) {
         state_ = State::kReplicate;
         next_ = match_ + 1;
@@ -46,8 +49,10 @@ bool Progress::accepted(LogIndex match) {
 
 bool Progress::rejected(LogIndex rejected, LogIndex agrees_at_most) {
     if (state_ == State::kSnapshot) return false;
+    // An old answer; or the peer has lost what it had promised. Then nothing helps it, and what is tried again waits for a
+    // heartbeat (resume): at once it would be refused at once, as fast as the network is.
+    if (rejected <= match_) return false;
     if (state_ == State::kReplicate) {
-        if (rejected <= match_) return false;
         become_probe();
         next_ = std::max(std::min(rejected, agrees_at_most + 1), match_ + 1);
         return true;
@@ -58,11 +63,12 @@ bool Progress::rejected(LogIndex rejected, LogIndex agrees_at_most) {
     return true;
 }
 
-void Progress::resume(const Options& options) {
-    probe_sent_ = false;
+void Progress::resume(std::uint64_t round, const Options& options) {
+    if (round > probe_round_) probe_sent_ = false;
     const bool full = inflight_.size() >= options.inflight_messages_max ||
                       inflight_bytes_ >= options.inflight_bytes_max.value;
-    if (state_ == State::kReplicate && full) free_inflight(inflight_.front().last);
+    if (state_ == State::kReplicate && full && round > inflight_.front().round)
+        free_inflight(inflight_.front().last);
 }
 
 void Progress::send_snapshot(const SnapshotMeta& meta) {

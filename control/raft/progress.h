@@ -5,6 +5,9 @@
 //   snapshot   the entries that it lacks are gone; chunks are sent, one at a time
 //
 // Invariants: match < next; in replicate what is in flight lies behind match.
+//
+// What was sent is taken for lost only when a heartbeat is answered that left after it: the link may be so slow that answers to
+// earlier ones still come in, and whatever was sent again for those would make it slower yet.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +26,8 @@ class Progress {
     struct Transfer {
         SnapshotMeta meta{};
         std::uint64_t offset = 0;  // the chunk that is under way
-        bool moved = true;         // since the last heartbeat was answered
+        std::uint64_t round = 0;   // of heartbeats, when that chunk was sent
+        bool again = false;        // it was sent again, and nothing was heard of this snapshot since
     };
 
     Progress(NodeId id, LogIndex next, Instant now) : id_(id), next_(next), last_contact_(now) {}
@@ -37,14 +41,14 @@ class Progress {
 
     // May an append be sent now?
     bool ready(const Options& options) const;
-    // An append with entries up to `last` goes out (last < next(): none).
-    void sent(LogIndex last, std::uint64_t bytes);
-    // The peer's log agrees up to `match`. True when that is news.
-    bool accepted(LogIndex match);
-    // It refused the append behind `rejected`; `agrees_at_most` is the guess. False when the answer is an old one.
+    // An append with entries up to `last` goes out (last < next(): none), after the heartbeats of `round`.
+    void sent(LogIndex last, std::uint64_t bytes, std::uint64_t round);
+    // The peer's log agrees up to `match`; this log has terms from `base` on. True when that is news.
+    bool accepted(LogIndex match, LogIndex base);
+    // It refused the append behind `rejected`; `agrees_at_most` is the guess. False when nothing is to be sent for it.
     bool rejected(LogIndex rejected, LogIndex agrees_at_most);
-    // It lives: what seemed to be under way may have been lost.
-    void resume(const Options& options);
+    // It has answered the heartbeat of `round`: what was sent before that may have been lost.
+    void resume(std::uint64_t round, const Options& options);
     void send_snapshot(const SnapshotMeta& meta);
 
     // Any answer in this term.
@@ -61,6 +65,7 @@ class Progress {
     struct Sent {
         LogIndex last;
         std::uint64_t bytes = 0;
+        std::uint64_t round = 0;
     };
     void become_probe();
     void free_inflight(LogIndex up_to);
@@ -70,6 +75,7 @@ class Progress {
     LogIndex match_;
     LogIndex next_;
     bool probe_sent_ = false;
+    std::uint64_t probe_round_ = 0;
     std::deque<Sent> inflight_;
     std::uint64_t inflight_bytes_ = 0;
     std::optional<Transfer> snapshot_;
