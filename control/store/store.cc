@@ -84,9 +84,6 @@ Response Store::execute(const PutRequest& put) {
 
 Response Store::execute(const DeleteRequest& request) {
     Transaction transaction(*this);
-    if (request.prev_kv) {
-        if (const Status status = transaction.check(request); status != Status::kOk) return refuse(status);
-    }
     Response response;
     response.body = transaction.erase(request);
     transaction.commit();

@@ -147,54 +147,12 @@ void Transaction::choose(const TxnRequest& txn, Path& path) const {
     }
 }
 
-// No less than the answer will hold.
-Status Transaction::charge(std::uint64_t bytes) {
-    answer_bytes_ += bytes;
-    return answer_bytes_ > kCommandAnswerBytesMax ? Status::kResponseTooLarge : Status::kOk;
-}
-
-Status Transaction::charge(const RangeRequest& range) {
-    RangeRequest whole = range;
-    if (whole.revision.value <= 0) whole.revision = base_;
-    if (deletes_) whole.limit = 0;
-    Limits limits;
-    limits.response_bytes_max = kCommandAnswerBytesMax - answer_bytes_;
-    const Store::RangeResult result = store_.range_at(whole, limits);
-    if (result.status != Status::kOk) return result.status;
-    std::uint64_t bytes = static_cast<std::uint64_t>(result.response.count) * kLookBytes + put_bytes_;
-    for (const KeyValue& kv : result.response.kvs)
-        bytes += kv.key.size() + kv.value.size();
-    return charge(bytes);
-}
-
-Status Transaction::check(const DeleteRequest& request) {
-    deletes_ = true;
-    RangeRequest range;
-    range.range = request.range;
-    range.count_only = !request.prev_kv;
-    return charge(range);
-}
-
-Status Transaction::check(const Op& op) {
-    if (const auto* put_op = std::get_if<PutRequest>(&op.request)) {
-        put_bytes_ += put_op->key.size() + put_op->value.size();
-        if (const Status status = check(*put_op); status != Status::kOk || !put_op->prev_kv) return status;
-        RangeRequest before;
-        before.range.key = put_op->key;
-        return charge(before);
-    }
-    if (const auto* delete_op = std::get_if<DeleteRequest>(&op.request)) return check(*delete_op);
-    if (const auto* range_op = std::get_if<RangeRequest>(&op.request)) {
-        const Status status = check(*range_op);
-        return status == Status::kOk ? charge(*range_op) : status;
-    }
-    return Status::kOk;
-}
-
-Status Transaction::check(const TxnRequest& txn, const Path& path, std::size_t& next) {
+Status Transaction::check(const TxnRequest& txn, const Path& path, std::size_t& next) const {
     for (const Op& op : path[next++] ? txn.success : txn.failure) {
-        const auto* inner = std::get_if<TxnRequest>(&op.request);
-        const Status status = inner != nullptr ? check(*inner, path, next) : check(op);
+        Status status = Status::kOk;
+        if (const auto* put_op = std::get_if<PutRequest>(&op.request)) status = check(*put_op);
+        if (const auto* range_op = std::get_if<RangeRequest>(&op.request)) status = check(*range_op);
+        if (const auto* inner = std::get_if<TxnRequest>(&op.request)) status = check(*inner, path, next);
         if (status != Status::kOk) return status;
     }
     return Status::kOk;

@@ -8,13 +8,6 @@
 
 namespace outrider::store {
 
-// Of the keys and values that one command's answer holds, what a deletion returns included. Part of the format, not of a
-// member's settings: all members decide alike. Without it a small transaction of many ranges would make each of them build
-// many copies of the store, and again at every start.
-inline constexpr std::uint64_t kCommandAnswerBytesMax = std::uint64_t{64} << 20;
-// What a key that is only looked at counts for: looking at many millions of them takes seconds.
-inline constexpr std::uint64_t kLookBytes = 8;
-
 class Transaction {
   public:
     explicit Transaction(Store& store) : store_(store), base_(store.revision_) {}
@@ -22,7 +15,6 @@ class Transaction {
     // What put() would refuse; nothing is changed.
     Status check(const PutRequest& put) const;
     Status check(const RangeRequest& range) const;
-    Status check(const DeleteRequest& request);
     PutResponse put(const PutRequest& put);
     DeleteResponse erase(const DeleteRequest& request);
     void erase_key(std::string_view key);
@@ -40,10 +32,7 @@ class Transaction {
 
     bool holds(const Compare& compare) const;
     void choose(const TxnRequest& txn, Path& path) const;
-    Status check(const TxnRequest& txn, const Path& path, std::size_t& next);
-    Status check(const Op& op);
-    Status charge(std::uint64_t bytes);
-    Status charge(const RangeRequest& range);
+    Status check(const TxnRequest& txn, const Path& path, std::size_t& next) const;
     TxnResponse run(const TxnRequest& txn, const Path& path, std::size_t& next);
     OpResponse run(const Op& op, const Path& path, std::size_t& next);
     void write(KeyIndex::Cursor at, Record* before, Record::Fields fields);
@@ -51,11 +40,6 @@ class Transaction {
     Store& store_;
     const Revision base_;
     std::uint32_t sub_ = 0;
-    // While it is checked, of the operations so far. A range sees the writes before it, so their bytes count in each range behind
-    // them; and behind a deletion a range with a limit may reach any key.
-    std::uint64_t answer_bytes_ = 0;
-    std::uint64_t put_bytes_ = 0;
-    bool deletes_ = false;
 };
 
 }  // namespace outrider::store

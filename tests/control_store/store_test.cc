@@ -224,53 +224,6 @@ TEST(Store, RefusesBeforeTheLogWhatNoStateMakesRight) {
     EXPECT_EQ(check(deeper), Status::kTooDeep);
 }
 
-TEST(Store, ACommandWhoseAnswerIsTooLargeChangesNothing) {
-    constexpr std::size_t kMiB = std::size_t{1} << 20;
-    const auto of = [](std::vector<Op> ops) {
-        TxnRequest txn;
-        txn.success = std::move(ops);
-        return txn;
-    };
-    const auto times = [](std::size_t count, Op first, Op each) {
-        std::vector<Op> ops{std::move(first)};
-        ops.insert(ops.end(), count, each);
-        return ops;
-    };
-    RangeRequest one = get("k", "z");
-    one.limit = 1;
-    DeleteRequest all = erase("k", "z");
-    all.prev_kv = true;
-    const Op small{put("a", "x")};
-    const struct {
-        const char* what;
-        std::vector<Op> ops;
-        Status status;
-    } rows[] = {
-        {"31 of two MiB", times(31, small, Op{get("k", "z")}), Status::kOk},
-        {"32 of them, and their keys", times(32, small, Op{get("k", "z")}), Status::kResponseTooLarge},
-        {"only the first", times(60, small, Op{one}), Status::kOk},
-        {"what it writes itself", times(64, Op{put("b", std::string(kMiB, 'b'))}, Op{get("b")}),
-         Status::kResponseTooLarge},
-        {"the first there is, behind a deletion", times(40, Op{erase("k1")}, Op{one}),
-         Status::kResponseTooLarge},
-        {"what was deleted", times(32, small, Op{all}), Status::kResponseTooLarge},
-    };
-    for (const auto& row : rows) {
-        SCOPED_TRACE(row.what);
-        Store store;
-        store.apply(1, command(put("k1", std::string(kMiB, 'x'))));
-        store.apply(2, command(put("k2", std::string(kMiB, 'x'))));
-        const auto before = store.hash(store.revision());
-        EXPECT_EQ(store.apply(3, command(of(row.ops))).response.status, row.status);
-        EXPECT_EQ(store.hash(store.revision()) == before, row.status != Status::kOk);
-    }
-    Store store;
-    for (std::uint64_t i = 1; i <= 64; ++i)
-        store.apply(i, command(put("k" + std::to_string(i), std::string(kMiB, 'x'))));
-    EXPECT_EQ(store.apply(65, command(all)).response.status, Status::kResponseTooLarge);
-    EXPECT_EQ(store.apply(66, command(erase("k", "z"))).response.status, Status::kOk);
-}
-
 TEST(Store, AKeyIsWrittenOnceInATransaction) {
     const auto check = [](std::vector<Op> ops) {
         TxnRequest txn;
