@@ -84,6 +84,7 @@ Response Store::execute(const PutRequest& put) {
 
 Response Store::execute(const DeleteRequest& request) {
     Transaction transaction(*this);
+    if (const Status status = transaction.check(request); status != Status::kOk) return refuse(status);
     Response response;
     response.body = transaction.erase(request);
     transaction.commit();

@@ -38,6 +38,7 @@ namespace outrider::store {
 
 class SnapshotWriter;
 class SnapshotReader;
+class Planned;
 class Transaction;
 
 class Store {
@@ -103,6 +104,13 @@ class Store {
     friend class SnapshotReader;
     friend class Transaction;
 
+    struct Found {
+        std::vector<const Record*> records;
+        std::int64_t count = 0;
+        bool more = false;
+    };
+    // What the range answers, but for the keys that `planned` (if any) touches.
+    Found find(const RangeRequest& request, const Planned* planned) const;
     // Of a revision that may be read; a revision above all: with what is not committed yet.
     RangeResult range_at(const RangeRequest& request, const Limits& limits) const;
 

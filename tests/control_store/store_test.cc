@@ -94,6 +94,66 @@ TEST(Store, ARangeBeyondItsBoundIsRefused) {
     EXPECT_EQ(apply.store->range(get("a"), limits).status, Status::kOk);
 }
 
+// A mebibyte a value, so that the bound is met after a few dozen.
+TxnRequest reads_of(const RangeRequest& range, int times) {
+    TxnRequest txn;
+    txn.success.push_back({put("new", "1")});
+    for (int i = 0; i < times; ++i)
+        txn.success.push_back({range});
+    return txn;
+}
+
+TEST(Store, ATransactionWhoseAnswerIsTooLargeIsRefusedWhole) {
+    Driver apply;
+    apply(put("a", std::string(std::size_t{1} << 20, 'x')));
+    EXPECT_EQ(status_of(apply(reads_of(get("a"), 63))), Status::kOk);
+    const Revision before = apply.store->revision();
+    EXPECT_EQ(status_of(apply(reads_of(get("a"), 64))), Status::kResponseTooLarge);
+    EXPECT_EQ(apply.store->revision(), before);
+    TxnRequest outer;
+    outer.success = {{reads_of(get("a"), 32)}, {reads_of(get("a"), 32)}};
+    outer.success[1] = {TxnRequest{{}, std::vector<Op>(32, Op{get("a")}), {}}};
+    EXPECT_EQ(status_of(apply(outer)), Status::kResponseTooLarge) << "those inside count too";
+    TxnRequest reads{{}, std::vector<Op>(64, Op{get("a")}), {}};
+    EXPECT_EQ(apply.store->read(reads).status, Status::kResponseTooLarge);
+    RangeRequest keys = get("a");
+    keys.keys_only = true;
+    EXPECT_EQ(status_of(apply(reads_of(keys, 100))), Status::kOk);
+}
+
+TEST(Store, ATransactionsAnswerIsCountedWithWhatItWritesItself) {
+    Driver apply;
+    for (const char* key : {"a", "b"})
+        apply(put(key, std::string(std::size_t{1} << 20, 'x')));
+    apply(put("small", "1"));
+    RangeRequest first = get(kAll, kAll);
+    first.limit = 1;
+    TxnRequest txn{{}, {{erase("a")}}, {}};
+    txn.success.insert(txn.success.end(), 64, Op{first});
+    EXPECT_EQ(status_of(apply(txn)), Status::kResponseTooLarge) << "the limit leaves b, once a is gone";
+    txn.success[0] = {erase("a", "c")};
+    EXPECT_EQ(status_of(apply(txn)), Status::kOk) << "what is deleted is not counted";
+    txn.success[0] = {put("a", std::string(std::size_t{1} << 20, 'y'))};
+    EXPECT_EQ(status_of(apply(txn)), Status::kResponseTooLarge) << "what is put is";
+    EXPECT_EQ(apply.store->range(get("a"), {}).response.count, 0);
+}
+
+TEST(Store, ADeletionWhosePreviousValuesAreTooManyIsRefused) {
+    Driver apply;
+    for (int i = 0; i < 64; ++i)
+        apply(put("k" + std::to_string(i), std::string(std::size_t{1} << 20, 'x')));
+    DeleteRequest all = erase(kAll, kAll);
+    all.prev_kv = true;
+    EXPECT_EQ(status_of(apply(all)), Status::kResponseTooLarge);
+    EXPECT_EQ(status_of(apply(TxnRequest{{}, {{all}}, {}})), Status::kResponseTooLarge);
+    RangeRequest count = get(kAll, kAll);
+    count.count_only = true;
+    EXPECT_EQ(apply.store->range(count, {}).response.count, 64);
+    apply(erase("k0"));
+    EXPECT_EQ(status_of(apply(all)), Status::kOk);
+    EXPECT_EQ(apply.store->range(count, {}).response.count, 0);
+}
+
 TEST(Store, ATransactionHasOneRevisionAndSeesItsOwnWrites) {
     Driver apply;
     TxnRequest txn;
