@@ -87,7 +87,7 @@ class Store {
     std::size_t key_count() const { return index_.size(); }
     // Of all keys' chains.
     std::uint64_t record_count() const { return records_; }
-    // What all records count for; about their memory.
+    // What all records and leases count for; about the memory of the records.
     std::uint64_t bytes() const { return bytes_; }
 
     // The changes of all revisions from max(compacted(), 1) on, in order.

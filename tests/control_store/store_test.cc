@@ -383,6 +383,25 @@ TEST(Store, ALeaseWithoutAnIdGetsOneThatEveryMemberAgreesOn) {
     EXPECT_NE(grant(one), first);
 }
 
+TEST(Store, LeasesFillIt) {
+    Driver apply;
+    Limits limits;
+    limits.store_bytes_max = 2 * kLeaseCharge;
+    const Command grant = command(LeaseGrantRequest{{}, 60});
+    apply(LeaseGrantRequest{{7}, 60});
+    EXPECT_EQ(apply.store->admit(grant, limits), Status::kOk);
+    apply(LeaseGrantRequest{{8}, 60});
+    EXPECT_EQ(status_of(apply(LeaseGrantRequest{{8}, 60})), Status::kLeaseExists);
+    EXPECT_EQ(apply.store->bytes(), 2 * kLeaseCharge);
+    EXPECT_EQ(apply.store->admit(grant, limits), Status::kNoSpace);
+    EXPECT_EQ(restore(snapshot(*apply.store))->bytes(), apply.store->bytes());
+    apply(LeaseRevokeRequest{{7}});
+    apply(apply.store->expiry({8}));
+    apply(apply.store->expiry({8}));
+    EXPECT_EQ(apply.store->bytes(), 0U);
+    EXPECT_EQ(apply.store->admit(grant, limits), Status::kOk);
+}
+
 TEST(Store, AFullStoreCanBeReadEmptiedAndCompacted) {
     Driver apply;
     Limits limits;
