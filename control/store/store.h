@@ -72,7 +72,8 @@ class Store {
     // A transaction that writes nothing need not go through the log.
     static bool read_only(const TxnRequest& txn);
     Response read(const TxnRequest& txn) const;
-    static Status check(const RangeRequest& request);
+    // Its keys are bounded like those that are put: a read keeps them while it waits.
+    static Status check(const RangeRequest& request, const Limits& limits);
 
     Revision revision() const { return revision_; }
     // Reads and watches below are refused; 0: all history is there.

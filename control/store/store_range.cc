@@ -45,12 +45,16 @@ void sort(const RangeRequest& request, std::vector<const Record*>& found) {
 
 }  // namespace
 
-Status Store::check(const RangeRequest& request) {
-    return request.range.key.empty() ? Status::kEmptyKey : Status::kOk;
+Status Store::check(const RangeRequest& request, const Limits& limits) {
+    if (request.range.key.empty()) return Status::kEmptyKey;
+    // One byte more: what comes behind the largest key begins at that key and a zero.
+    const std::size_t most = limits.key_bytes_max + 1;
+    const bool large = request.range.key.size() > most || request.range.end.size() > most;
+    return large ? Status::kRequestTooLarge : Status::kOk;
 }
 
 Store::RangeResult Store::range(const RangeRequest& request, const Limits& limits) const {
-    if (const Status status = check(request); status != Status::kOk) return {status, {}};
+    if (const Status status = check(request, limits); status != Status::kOk) return {status, {}};
     if (request.revision.value > 0) {
         if (request.revision > revision_) return {Status::kFutureRevision, {}};
         if (request.revision < compacted_) return {Status::kCompacted, {}};

@@ -284,6 +284,18 @@ TEST(Store, RefusesBeforeTheLogWhatNoStateMakesRight) {
     EXPECT_EQ(check(deeper), Status::kTooDeep);
 }
 
+TEST(Store, ARangesKeysAreBoundedLikeThoseThatArePut) {
+    Driver apply;
+    Limits limits;
+    limits.key_bytes_max = 4;
+    EXPECT_EQ(Store::check(get(std::string("1234\0", 5), "2345"), limits), Status::kOk);
+    for (const RangeRequest& request : {get("123456"), get("1234", "234567")}) {
+        EXPECT_EQ(Store::check(request, limits), Status::kRequestTooLarge);
+        EXPECT_EQ(apply.store->range(request, limits).status, Status::kRequestTooLarge);
+        EXPECT_EQ(Store::check(command(TxnRequest{{}, {{request}}, {}}), limits), Status::kRequestTooLarge);
+    }
+}
+
 TEST(Store, AKeyIsWrittenOnceInATransaction) {
     const auto check = [](std::vector<Op> ops) {
         TxnRequest txn;
