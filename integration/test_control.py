@@ -168,6 +168,21 @@ def test_watches_of_one_stream_are_created_and_cancelled(quorum):
         assert raw(stream.events(1)[0]["kv"]["key"]) == b"p"
 
 
+def test_a_stream_has_so_many_watches_and_no_more(quorum):
+    with quorum.nodes[0].stream("/watch", {"create_request": {"key": text("many")}}) as stream:
+        assert stream.next()["created"]
+        for _ in range(99):
+            for _ in range(101):
+                stream.send({"create_request": {"key": text("many")}})
+            assert all(stream.next()["created"] for _ in range(101))
+        stream.send({"create_request": {"key": text("many")}})
+        assert stream.next()["cancel_reason"] == "too many watches on this stream: open another"
+        # Asked for many times, told at least once, by one line.
+        for _ in range(50):
+            stream.send({"progress_request": {}})
+        assert stream.next()["watch_id"] == "-1"
+
+
 def filled(node, name, count=24):
     """Half a megabyte a revision, so that a watch of them is behind for a while. Returns the first and the last revision."""
     revisions = [int(node.put(name, f"{i:06}" + "y" * 500_000)["header"]["revision"]) for i in range(count)]

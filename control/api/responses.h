@@ -76,6 +76,7 @@ class Responder {
 };
 
 inline constexpr std::string_view kWatchRangeEmpty = "mvcc: watcher range is empty";
+inline constexpr std::string_view kWatchesTooMany = "too many watches on this stream: open another";
 inline constexpr std::string_view kWatchIdDuplicate = "mvcc: duplicate watch ID provided on the WatchStream";
 
 }  // namespace outrider::api

@@ -206,7 +206,8 @@ void ApiCall::run() {
 }
 
 void ApiCall::begin(store::RangeRequest& range) {
-    if (const store::Status status = store::Store::check(range); status != store::Status::kOk) {
+    if (const store::Status status = store::Store::check(range, server_.node().limits());
+        status != store::Status::kOk) {
         refuse(api::problem_of(status));
     } else if (range.serializable) {
         answer_range();

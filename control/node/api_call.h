@@ -18,6 +18,9 @@
 
 namespace outrider::node {
 
+// Of one stream: what one answer to a progress request asks, and what its end takes off, is bounded.
+inline constexpr std::size_t kStreamWatchesMax = 10'000;
+
 class ApiCall final : public http::ServerExchange, public Request {
   public:
     ApiCall(ApiServer& server, bool pages_only);

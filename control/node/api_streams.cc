@@ -103,6 +103,10 @@ void ApiCall::take_watch(const api::WatchCreate& create) {
         write_line(server_.responder().watch_refused(revision, api::kWatchIdDuplicate));
         return;
     }
+    if (watches_.size() >= kStreamWatchesMax) {
+        write_line(server_.responder().watch_refused(revision, api::kWatchesTooMany));
+        return;
+    }
     std::int64_t id = create.watch_id;
     if (id == 0) {
         while (watches_.contains(next_watch_id_))
@@ -127,8 +131,10 @@ void ApiCall::cancel_watch(std::int64_t watch_id) {
     told_progress(watch_id);
 }
 
-// Each watch says when it has delivered everything; then one line tells all of them.
+// Each watch says when it has delivered everything; then one line tells all of them. Who asks again before that gets the
+// one line: it is no older than what was asked for first, and each question would cost a pass over all watches.
 void ApiCall::tell_progress() {
+    if (!progress_owed_.empty()) return;
     if (watches_.empty()) {
         write_line(server_.responder().watch_progress(server_.node().store().revision()));
         return;

@@ -18,6 +18,9 @@ namespace outrider::store {
 // etcd's bounds: below, a lease could not survive an election; above, seconds would overflow as nanoseconds.
 inline constexpr std::int64_t kLeaseTtlSecondsMin = 2;
 inline constexpr std::int64_t kLeaseTtlSecondsMax = 9'000'000'000;
+// What a lease counts for in the store's size: more than its memory, so that a list of all that fit into the default size
+// (2 GiB, 29 bytes of JSON each) stays below 64 MiB.
+inline constexpr std::uint64_t kLeaseCharge = 1024;
 
 class LeaseTable {
   public:

@@ -18,7 +18,7 @@
 //   'E' once: number of frames before it
 // A frame of L, S or K is closed by the item that brings its payload to kFrameBytes or more.
 //
-// The index, the history, keys of leases and the size in bytes are made anew from the records.
+// The index, the history, keys of leases and the size in bytes are made anew from the records and leases.
 #pragma once
 
 #include <cstdint>

@@ -115,6 +115,7 @@ Result<void> SnapshotReader::read_leases(std::string_view items) {
             return wrong("a lease is malformed");
         }
         store_->leases_.grant(id, ttl, granted);
+        store_->bytes_ += kLeaseCharge;
     }
     if (!in.ok()) return wrong("a lease is cut short");
     return {};

@@ -84,6 +84,7 @@ Response Store::execute(const PutRequest& put) {
 
 Response Store::execute(const DeleteRequest& request) {
     Transaction transaction(*this);
+    if (const Status status = transaction.check(request); status != Status::kOk) return refuse(status);
     Response response;
     response.body = transaction.erase(request);
     transaction.commit();
@@ -113,6 +114,7 @@ Response Store::execute(std::uint64_t index, const LeaseGrantRequest& request) {
     if (leases_.contains(id)) return refuse(Status::kLeaseExists);
     const std::int64_t ttl = std::max(request.ttl_seconds, kLeaseTtlSecondsMin);
     leases_.grant(id, ttl, index);
+    bytes_ += kLeaseCharge;
     Response response = refuse(Status::kOk);
     response.body = LeaseGrantResponse{id, ttl};
     return response;
@@ -133,6 +135,7 @@ Response Store::execute(const LeaseRevokeRequest& request) {
         transaction.erase_key(key);
     transaction.commit();
     leases_.remove(request.id);
+    bytes_ -= kLeaseCharge;
     return refuse(Status::kOk);
 }
 

@@ -38,6 +38,7 @@ namespace outrider::store {
 
 class SnapshotWriter;
 class SnapshotReader;
+class Planned;
 class Transaction;
 
 class Store {
@@ -71,7 +72,8 @@ class Store {
     // A transaction that writes nothing need not go through the log.
     static bool read_only(const TxnRequest& txn);
     Response read(const TxnRequest& txn) const;
-    static Status check(const RangeRequest& request);
+    // Its keys are bounded like those that are put: a read keeps them while it waits.
+    static Status check(const RangeRequest& request, const Limits& limits);
 
     Revision revision() const { return revision_; }
     // Reads and watches below are refused; 0: all history is there.
@@ -86,7 +88,7 @@ class Store {
     std::size_t key_count() const { return index_.size(); }
     // Of all keys' chains.
     std::uint64_t record_count() const { return records_; }
-    // What all records count for; about their memory.
+    // What all records and leases count for; about the memory of the records.
     std::uint64_t bytes() const { return bytes_; }
 
     // The changes of all revisions from max(compacted(), 1) on, in order.
@@ -103,6 +105,13 @@ class Store {
     friend class SnapshotReader;
     friend class Transaction;
 
+    struct Found {
+        std::vector<const Record*> records;
+        std::int64_t count = 0;
+        bool more = false;
+    };
+    // What the range answers, but for the keys that `planned` (if any) touches.
+    Found find(const RangeRequest& request, const Planned* planned) const;
     // Of a revision that may be read; a revision above all: with what is not committed yet.
     RangeResult range_at(const RangeRequest& request, const Limits& limits) const;
 

@@ -24,7 +24,7 @@ Status check_request(const TxnRequest& txn, const Limits& limits, std::size_t op
 
 Status check_op(const Op& op, const Limits& limits, std::size_t ops_left, std::size_t depth_left) {
     if (const auto* put = std::get_if<PutRequest>(&op.request)) return check_request(*put, limits);
-    if (const auto* range = std::get_if<RangeRequest>(&op.request)) return Store::check(*range);
+    if (const auto* range = std::get_if<RangeRequest>(&op.request)) return Store::check(*range, limits);
     if (const auto* erase = std::get_if<DeleteRequest>(&op.request)) return check_request(*erase);
     if (const auto* inner = std::get_if<TxnRequest>(&op.request)) {
         if (depth_left == 0) return Status::kTooDeep;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "control/store/store.h"
+#include "control/store/transaction.h"
 
 namespace outrider::store {
 namespace {
@@ -44,12 +45,16 @@ void sort(const RangeRequest& request, std::vector<const Record*>& found) {
 
 }  // namespace
 
-Status Store::check(const RangeRequest& request) {
-    return request.range.key.empty() ? Status::kEmptyKey : Status::kOk;
+Status Store::check(const RangeRequest& request, const Limits& limits) {
+    if (request.range.key.empty()) return Status::kEmptyKey;
+    // One byte more: what comes behind the largest key begins at that key and a zero.
+    const std::size_t most = limits.key_bytes_max + 1;
+    const bool large = request.range.key.size() > most || request.range.end.size() > most;
+    return large ? Status::kRequestTooLarge : Status::kOk;
 }
 
 Store::RangeResult Store::range(const RangeRequest& request, const Limits& limits) const {
-    if (const Status status = check(request); status != Status::kOk) return {status, {}};
+    if (const Status status = check(request, limits); status != Status::kOk) return {status, {}};
     if (request.revision.value > 0) {
         if (request.revision > revision_) return {Status::kFutureRevision, {}};
         if (request.revision < compacted_) return {Status::kCompacted, {}};
@@ -57,7 +62,7 @@ Store::RangeResult Store::range(const RangeRequest& request, const Limits& limit
     return range_at(request, limits);
 }
 
-Store::RangeResult Store::range_at(const RangeRequest& request, const Limits& limits) const {
+Store::Found Store::find(const RangeRequest& request, const Planned* planned) const {
     const Revision revision = request.revision.value > 0 ? request.revision : revision_;
     const bool prunes = request.min_mod_revision.value != 0 || request.max_mod_revision.value != 0 ||
                         request.min_create_revision.value != 0 || request.max_create_revision.value != 0;
@@ -66,13 +71,14 @@ Store::RangeResult Store::range_at(const RangeRequest& request, const Limits& li
     const bool needs_all = prunes || request.order != RangeRequest::Order::kNone || limit == SIZE_MAX;
     const std::size_t wanted = request.count_only ? 0 : needs_all ? SIZE_MAX : limit + 1;
 
-    RangeResult result;
-    std::vector<const Record*> found;
+    Found result;
+    std::vector<const Record*>& found = result.records;
     for (auto at = index_.lower_bound(request.range.key); at.valid(); at.next()) {
         if (!request.range.contains(at.record()->key())) break;
         const Record* record = at_revision(at.record(), revision);
         if (record == nullptr || record->tombstone()) continue;
-        ++result.response.count;
+        if (planned != nullptr && planned->touches(record->key())) continue;
+        ++result.count;
         if (found.size() >= wanted) continue;
         if (prunes && pruned(request, record->fields())) continue;
         found.push_back(record);
@@ -82,11 +88,19 @@ Store::RangeResult Store::range_at(const RangeRequest& request, const Limits& li
     }
     if (found.size() > limit) {
         found.resize(limit);
-        result.response.more = true;
+        result.more = true;
     }
+    return result;
+}
+
+Store::RangeResult Store::range_at(const RangeRequest& request, const Limits& limits) const {
+    const Found found = find(request, nullptr);
+    RangeResult result;
+    result.response.count = found.count;
+    result.response.more = found.more;
     std::size_t bytes = 0;
-    result.response.kvs.reserve(found.size());
-    for (const Record* record : found) {
+    result.response.kvs.reserve(found.records.size());
+    for (const Record* record : found.records) {
         const Record::Fields f = record->fields();
         bytes += f.key.size() + (request.keys_only ? 0 : f.value.size());
         if (bytes > limits.response_bytes_max) return {Status::kResponseTooLarge, {}};

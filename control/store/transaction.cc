@@ -42,6 +42,18 @@ bool holds_for(const Compare& compare, const Record::Fields& kv) {
 
 }  // namespace
 
+bool Planned::touches(std::string_view key) const {
+    return puts_.contains(key) || std::any_of(erased_.begin(), erased_.end(),
+                                              [&](const KeyRange* range) { return range->contains(key); });
+}
+
+std::uint64_t Planned::put_bytes(const KeyRange& range, bool keys_only) const {
+    std::uint64_t bytes = 0;
+    for (auto it = puts_.lower_bound(range.key); it != puts_.end() && range.contains(it->first); ++it)
+        bytes += kTxnAnswerKeyCharge + it->first.size() + (keys_only ? 0 : it->second);
+    return bytes;
+}
+
 Status Transaction::check(const PutRequest& put) const {
     if (put.key.empty()) return Status::kEmptyKey;  // no key can be empty: snapshots rely on it
     if (put.ignore_value || put.ignore_lease) {
@@ -57,6 +69,47 @@ Status Transaction::check(const RangeRequest& range) const {
     if (range.revision > store_.revision_) return Status::kFutureRevision;
     if (range.revision < store_.compacted_) return Status::kCompacted;
     return Status::kOk;
+}
+
+Status Transaction::check(const DeleteRequest& request) {
+    plan(request);
+    return room();
+}
+
+void Transaction::count(const Record& record, bool keys_only) {
+    const Record::Fields f = record.fields();
+    answer_bytes_ += kTxnAnswerKeyCharge + f.key.size() + (keys_only ? 0 : f.value.size());
+}
+
+void Transaction::plan(const PutRequest& put) {
+    const auto at = store_.index_.find(put.key);
+    const Record* before = at.valid() && !at.record()->tombstone() ? at.record() : nullptr;
+    if (put.prev_kv && before != nullptr) count(*before, false);
+    const bool keeps = put.ignore_value && before != nullptr;
+    planned_.put(put.key, keeps ? before->fields().value.size() : put.value.size());
+}
+
+// What the operations before it wrote is counted as if all of it were in the answer, and the rest as if that were not there:
+// whatever the order and the limit, that is no less than what the answer will hold.
+void Transaction::plan(const RangeRequest& range) {
+    if (range.count_only) return;
+    const bool newest = range.revision.value <= 0;
+    for (const Record* record : store_.find(range, newest ? &planned_ : nullptr).records) {
+        count(*record, range.keys_only);
+        if (room() != Status::kOk) return;
+    }
+    if (newest) answer_bytes_ += planned_.put_bytes(range.range, range.keys_only);
+}
+
+void Transaction::plan(const DeleteRequest& request) {
+    planned_.erase(request.range);
+    if (!request.prev_kv) return;
+    for (auto at = store_.index_.lower_bound(request.range.key); at.valid(); at.next()) {
+        const Record* before = at.record();
+        if (!request.range.contains(before->key()) || room() != Status::kOk) break;
+        if (!before->tombstone()) count(*before, false);
+    }
+    answer_bytes_ += planned_.put_bytes(request.range, false);
 }
 
 void Transaction::write(KeyIndex::Cursor at, Record* before, Record::Fields fields) {
@@ -117,7 +170,7 @@ void Transaction::erase_key(std::string_view key) {
 }
 
 RangeResponse Transaction::range(const RangeRequest& request) const {
-    Limits none;
+    Limits none;  // check() has counted it
     none.response_bytes_max = SIZE_MAX;
     RangeRequest unbounded = request;
     // Its own changes are above revision_, so the newest is what it sees.
@@ -147,15 +200,24 @@ void Transaction::choose(const TxnRequest& txn, Path& path) const {
     }
 }
 
-Status Transaction::check(const TxnRequest& txn, const Path& path, std::size_t& next) const {
+Status Transaction::check(const TxnRequest& txn, const Path& path, std::size_t& next) {
     for (const Op& op : path[next++] ? txn.success : txn.failure) {
-        Status status = Status::kOk;
-        if (const auto* put_op = std::get_if<PutRequest>(&op.request)) status = check(*put_op);
-        if (const auto* range_op = std::get_if<RangeRequest>(&op.request)) status = check(*range_op);
-        if (const auto* inner = std::get_if<TxnRequest>(&op.request)) status = check(*inner, path, next);
-        if (status != Status::kOk) return status;
+        if (const Status status = check(op, path, next); status != Status::kOk) return status;
     }
     return Status::kOk;
+}
+
+Status Transaction::check(const Op& op, const Path& path, std::size_t& next) {
+    if (const auto* inner = std::get_if<TxnRequest>(&op.request)) return check(*inner, path, next);
+    if (const auto* erase_op = std::get_if<DeleteRequest>(&op.request)) return check(*erase_op);
+    if (const auto* put_op = std::get_if<PutRequest>(&op.request)) {
+        if (const Status status = check(*put_op); status != Status::kOk) return status;
+        plan(*put_op);
+    } else if (const auto* range_op = std::get_if<RangeRequest>(&op.request)) {
+        if (const Status status = check(*range_op); status != Status::kOk) return status;
+        plan(*range_op);
+    }
+    return room();
 }
 
 OpResponse Transaction::run(const Op& op, const Path& path, std::size_t& next) {

@@ -215,7 +215,7 @@ struct Limits {
     std::size_t txn_ops_max = 128;
     std::size_t txn_depth_max = 8;
     std::uint64_t store_bytes_max = std::uint64_t{2} << 30;  // as Store::bytes() counts
-    // Of a range outside of a transaction.
+    // Of a range outside of a transaction; a transaction's: kTxnAnswerBytesMax.
     std::size_t response_bytes_max = std::size_t{64} << 20;
 };
 

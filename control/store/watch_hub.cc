@@ -12,9 +12,9 @@ std::optional<WatchId> WatchHub::add(const Store& store, WatchRequest request) {
     if (watchers_.size() >= options_.watchers_max) return std::nullopt;
     const WatchId id{++last_id_};
     if (request.range.single())
-        by_key_[request.range.key].push_back(id);
+        by_key_[request.range.key].insert(id);
     else
-        by_range_[{request.range.key, request.range.end}].push_back(id);
+        by_range_[{request.range.key, request.range.end}].insert(id);
 
     Watcher& watcher = watchers_[id.value];
     const Revision now = store.revision();
@@ -25,21 +25,17 @@ std::optional<WatchId> WatchHub::add(const Store& store, WatchRequest request) {
     return id;
 }
 
-void WatchHub::take_off(std::vector<WatchId>& ids, WatchId id) {
-    std::erase(ids, id);
-}
-
 void WatchHub::remove(WatchId id) {
     const auto it = watchers_.find(id.value);
     if (it == watchers_.end()) return;
     const KeyRange& range = it->second.request.range;
     if (range.single()) {
         const auto group = by_key_.find(range.key);
-        take_off(group->second, id);
+        group->second.erase(id);
         if (group->second.empty()) by_key_.erase(group);
     } else {
         const auto group = by_range_.find({range.key, range.end});
-        take_off(group->second, id);
+        group->second.erase(id);
         if (group->second.empty()) by_range_.erase(group);
     }
     watchers_.erase(it);  // next_ready() passes over ids that are gone
@@ -59,7 +55,7 @@ bool WatchHub::wants(const Watcher& watcher, const Record& record) {
     return record.tombstone() ? !watcher.request.no_delete : !watcher.request.no_put;
 }
 
-void WatchHub::notice(const Record& record, const std::vector<WatchId>& ids) {
+void WatchHub::notice(const Record& record, const Ids& ids) {
     for (const WatchId id : ids) {
         Watcher& watcher = watchers_.at(id.value);
         // One that is behind finds the change when it gets there.

@@ -20,6 +20,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -112,17 +113,18 @@ class WatchHub {
         bool quiet = true;      // got nothing since the last round
     };
     using Range = std::pair<std::string, std::string>;
+    // In the order in which they were added; each is taken off without a look at the others, however many watch the same.
+    using Ids = std::set<WatchId>;
 
     void wake(WatchId id, Watcher& watcher);
-    void notice(const Record& record, const std::vector<WatchId>& ids);
+    void notice(const Record& record, const Ids& ids);
     static bool wants(const Watcher& watcher, const Record& record);
     WatchBatch read_history(const Store& store, WatchId id, Watcher& watcher);
-    void take_off(std::vector<WatchId>& ids, WatchId id);
 
     const Options options_;
     std::unordered_map<std::uint64_t, Watcher> watchers_;
-    std::unordered_map<std::string, std::vector<WatchId>> by_key_;
-    std::map<Range, std::vector<WatchId>> by_range_;
+    std::unordered_map<std::string, Ids> by_key_;
+    std::map<Range, Ids> by_range_;
     std::deque<WatchId> ready_;
     std::uint64_t last_id_ = 0;
     std::string key_;

@@ -94,6 +94,66 @@ TEST(Store, ARangeBeyondItsBoundIsRefused) {
     EXPECT_EQ(apply.store->range(get("a"), limits).status, Status::kOk);
 }
 
+// A mebibyte a value, so that the bound is met after a few dozen.
+TxnRequest reads_of(const RangeRequest& range, int times) {
+    TxnRequest txn;
+    txn.success.push_back({put("new", "1")});
+    for (int i = 0; i < times; ++i)
+        txn.success.push_back({range});
+    return txn;
+}
+
+TEST(Store, ATransactionWhoseAnswerIsTooLargeIsRefusedWhole) {
+    Driver apply;
+    apply(put("a", std::string(std::size_t{1} << 20, 'x')));
+    EXPECT_EQ(status_of(apply(reads_of(get("a"), 63))), Status::kOk);
+    const Revision before = apply.store->revision();
+    EXPECT_EQ(status_of(apply(reads_of(get("a"), 64))), Status::kResponseTooLarge);
+    EXPECT_EQ(apply.store->revision(), before);
+    TxnRequest outer;
+    outer.success = {{reads_of(get("a"), 32)}, {reads_of(get("a"), 32)}};
+    outer.success[1] = {TxnRequest{{}, std::vector<Op>(32, Op{get("a")}), {}}};
+    EXPECT_EQ(status_of(apply(outer)), Status::kResponseTooLarge) << "those inside count too";
+    TxnRequest reads{{}, std::vector<Op>(64, Op{get("a")}), {}};
+    EXPECT_EQ(apply.store->read(reads).status, Status::kResponseTooLarge);
+    RangeRequest keys = get("a");
+    keys.keys_only = true;
+    EXPECT_EQ(status_of(apply(reads_of(keys, 100))), Status::kOk);
+}
+
+TEST(Store, ATransactionsAnswerIsCountedWithWhatItWritesItself) {
+    Driver apply;
+    for (const char* key : {"a", "b"})
+        apply(put(key, std::string(std::size_t{1} << 20, 'x')));
+    apply(put("small", "1"));
+    RangeRequest first = get(kAll, kAll);
+    first.limit = 1;
+    TxnRequest txn{{}, {{erase("a")}}, {}};
+    txn.success.insert(txn.success.end(), 64, Op{first});
+    EXPECT_EQ(status_of(apply(txn)), Status::kResponseTooLarge) << "the limit leaves b, once a is gone";
+    txn.success[0] = {erase("a", "c")};
+    EXPECT_EQ(status_of(apply(txn)), Status::kOk) << "what is deleted is not counted";
+    txn.success[0] = {put("a", std::string(std::size_t{1} << 20, 'y'))};
+    EXPECT_EQ(status_of(apply(txn)), Status::kResponseTooLarge) << "what is put is";
+    EXPECT_EQ(apply.store->range(get("a"), {}).response.count, 0);
+}
+
+TEST(Store, ADeletionWhosePreviousValuesAreTooManyIsRefused) {
+    Driver apply;
+    for (int i = 0; i < 64; ++i)
+        apply(put("k" + std::to_string(i), std::string(std::size_t{1} << 20, 'x')));
+    DeleteRequest all = erase(kAll, kAll);
+    all.prev_kv = true;
+    EXPECT_EQ(status_of(apply(all)), Status::kResponseTooLarge);
+    EXPECT_EQ(status_of(apply(TxnRequest{{}, {{all}}, {}})), Status::kResponseTooLarge);
+    RangeRequest count = get(kAll, kAll);
+    count.count_only = true;
+    EXPECT_EQ(apply.store->range(count, {}).response.count, 64);
+    apply(erase("k0"));
+    EXPECT_EQ(status_of(apply(all)), Status::kOk);
+    EXPECT_EQ(apply.store->range(count, {}).response.count, 0);
+}
+
 TEST(Store, ATransactionHasOneRevisionAndSeesItsOwnWrites) {
     Driver apply;
     TxnRequest txn;
@@ -224,6 +284,18 @@ TEST(Store, RefusesBeforeTheLogWhatNoStateMakesRight) {
     EXPECT_EQ(check(deeper), Status::kTooDeep);
 }
 
+TEST(Store, ARangesKeysAreBoundedLikeThoseThatArePut) {
+    Driver apply;
+    Limits limits;
+    limits.key_bytes_max = 4;
+    EXPECT_EQ(Store::check(get(std::string("1234\0", 5), "2345"), limits), Status::kOk);
+    for (const RangeRequest& request : {get("123456"), get("1234", "234567")}) {
+        EXPECT_EQ(Store::check(request, limits), Status::kRequestTooLarge);
+        EXPECT_EQ(apply.store->range(request, limits).status, Status::kRequestTooLarge);
+        EXPECT_EQ(Store::check(command(TxnRequest{{}, {{request}}, {}}), limits), Status::kRequestTooLarge);
+    }
+}
+
 TEST(Store, AKeyIsWrittenOnceInATransaction) {
     const auto check = [](std::vector<Op> ops) {
         TxnRequest txn;
@@ -321,6 +393,25 @@ TEST(Store, ALeaseWithoutAnIdGetsOneThatEveryMemberAgreesOn) {
     EXPECT_GT(first.value, 0);
     EXPECT_EQ(first, grant(other));
     EXPECT_NE(grant(one), first);
+}
+
+TEST(Store, LeasesFillIt) {
+    Driver apply;
+    Limits limits;
+    limits.store_bytes_max = 2 * kLeaseCharge;
+    const Command grant = command(LeaseGrantRequest{{}, 60});
+    apply(LeaseGrantRequest{{7}, 60});
+    EXPECT_EQ(apply.store->admit(grant, limits), Status::kOk);
+    apply(LeaseGrantRequest{{8}, 60});
+    EXPECT_EQ(status_of(apply(LeaseGrantRequest{{8}, 60})), Status::kLeaseExists);
+    EXPECT_EQ(apply.store->bytes(), 2 * kLeaseCharge);
+    EXPECT_EQ(apply.store->admit(grant, limits), Status::kNoSpace);
+    EXPECT_EQ(restore(snapshot(*apply.store))->bytes(), apply.store->bytes());
+    apply(LeaseRevokeRequest{{7}});
+    apply(apply.store->expiry({8}));
+    apply(apply.store->expiry({8}));
+    EXPECT_EQ(apply.store->bytes(), 0U);
+    EXPECT_EQ(apply.store->admit(grant, limits), Status::kOk);
 }
 
 TEST(Store, AFullStoreCanBeReadEmptiedAndCompacted) {

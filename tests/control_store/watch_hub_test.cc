@@ -1,5 +1,7 @@
 #include "control/store/watch_hub.h"
 
+#include <chrono>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -221,6 +223,21 @@ TEST(WatchHub, IsBoundedAndForgetsWhoLeft) {
     w.hub.remove(id);
     EXPECT_EQ(w.drain(), "");
     EXPECT_TRUE(w.hub.add(*w.store, on("b")).has_value());
+}
+
+// If one took a look at all others it would be 80,000,000,000 of them, more than ten seconds.
+TEST(WatchHub, ManyOfOneKeyLeaveAtNoCostToEachOther) {
+    Watching w({.watchers_max = 400'000});
+    for (const WatchRequest& request : {on("a"), on("a", "b")}) {
+        std::vector<WatchId> ids;
+        for (int i = 0; i < 400'000; ++i)
+            ids.push_back(w.watch(request));
+        const auto begun = std::chrono::steady_clock::now();
+        for (auto id = ids.rbegin(); id != ids.rend(); ++id)
+            w.hub.remove(*id);
+        EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(5));
+        EXPECT_EQ(w.hub.size(), 0U);
+    }
 }
 
 TEST(WatchHub, OneThatIsFarBehindDoesNotHoldUpTheOthers) {
