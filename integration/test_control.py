@@ -490,6 +490,22 @@ def test_directories_that_are_not_its_own_are_refused():
         stranger.stop()
 
 
+def test_a_start_that_is_refused_founds_nothing():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for api, peer, key in ((port, free_port(), "control.api_listen"), (free_port(), port, "control.peer_listen")):
+            node = ControlNode("x", api, peer, {"x": f"127.0.0.1:{peer}"})
+            told = refusal(node)
+            assert f"{key}: cannot listen on 127.0.0.1:{port}: address already in use" in told
+            peer = free_port()  # another address: another cluster
+            again = ControlNode("x", free_port(), peer, {"x": f"127.0.0.1:{peer}"}, data=str(node.data))
+            again.start()
+            again.put("a", "b")
+            again.stop()
+
+
 def test_nodes_with_different_lists_refuse_each_other_and_say_why():
     ports = [free_port() for _ in range(4)]
     a = ControlNode("a", free_port(), ports[0], {"a": f"127.0.0.1:{ports[0]}", "b": f"127.0.0.1:{ports[1]}"})
@@ -507,6 +523,15 @@ def test_mistakes_in_the_file_are_named(tmp_path):
     assert done.returncode == 1
     assert "control.pears: unknown key (did you mean 'peers'" in done.stdout or "unknown key" in done.stdout
     assert "heartbeat may be at most half of election_timeout" in done.stdout
+
+
+def test_the_directories_above_its_data_are_made():
+    peer = free_port()
+    node = ControlNode("x", free_port(), peer, {"x": f"127.0.0.1:{peer}"})
+    node.settings["data"] = str(node.data / "deeper" / "data")
+    node.start()
+    node.put("a", "b")
+    node.stop()
 
 
 def test_one_node_is_a_quorum():

@@ -183,6 +183,25 @@ def test_an_address_changes(quorum):
     assert moved.range("moved") == {"moved": "1"}
 
 
+def test_a_node_that_joined_starts_again_though_another_has_moved(quorum):
+    node = newcomer(quorum)
+    join(quorum, node, quorum.leader())
+    caught_up(node, quorum.leader())
+    moved = quorum.followers()[0] if quorum.followers()[0] is not node else quorum.followers()[1]
+    through = quorum.leader()
+    identity = members(through)[moved.node_name]["ID"]
+    moved.stop_keeping_data()
+    moved.peer_port = free_port()
+    through.call("/cluster/member/update", {"ID": identity, "peerURLs": [f"http://127.0.0.1:{moved.peer_port}"]})
+    moved.settings["peer_listen"] = f"127.0.0.1:{moved.peer_port}"
+    moved.start()
+    caught_up(moved, quorum.leader())
+    node.stop_keeping_data()
+    node.start()  # with the list it had
+    caught_up(node, quorum.leader())
+    assert f"control.peers: {moved.node_name} is at" in node.log(None)
+
+
 def test_a_rolling_restart_loses_no_write_and_little_time(quorum):
     with Writer(quorum) as writer:
         writer.wait_for_more()

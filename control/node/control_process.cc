@@ -3,10 +3,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <utility>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/metrics.h"
@@ -74,12 +76,30 @@ class Process {
     bool node_stopping_ = false;
 };
 
+Result<void> addresses_are_free(const config::ControlNodeSettings& settings) {
+    const auto try_one = [](const char* key, const config::HostPort& address) -> Result<void> {
+        const auto at = uv::SocketAddress::to_listen(address.host, address.port);
+        if (!at) return Error{fmt::format("{}: {}", key, at.error())};
+        const auto fd = uv::open_listening_socket(*at, false);
+        if (!fd) return Error{fmt::format("{}: {}", key, fd.error())};
+        ::close(*fd);
+        return {};
+    };
+    if (auto tried = try_one("control.api_listen", settings.control.api_listen); !tried) return tried;
+    if (auto tried = try_one("control.peer_listen", settings.control.peer_listen); !tried) return tried;
+    return settings.admin_listen ? try_one("admin.listen", *settings.admin_listen) : Result<void>();
+}
+
 Result<std::unique_ptr<Storage>> Process::open_storage() {
     const config::ControlSettings& control = settings_.control;
+    std::error_code ignored;  // what cannot be made is told when the directory is used
+    std::filesystem::create_directories(std::filesystem::path(control.data).parent_path(), ignored);
     auto storage = Storage::open(files_, control.data, control.segment_bytes.value);
     if (!storage) return storage;
     Storage::Found& found = (*storage)->found();
     if (!found.state.identity) {
+        // Before anything is founded: the next try may have other addresses.
+        if (auto free = addresses_are_free(settings_); !free) return Error{free.error()};
         Identity identity = found_identity(control);
         if (control.join) {
             auto joined = ask_to_join(control);

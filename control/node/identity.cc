@@ -5,8 +5,13 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include "base/log.h"
+
 namespace outrider::node {
 namespace {
+
+constexpr const char* kCorrect =
+    ": correct the file, or change the address first (outrider ctl member update)";
 
 std::uint64_t nonzero(std::uint64_t id) {
     return id == 0 ? 1 : id;
@@ -97,18 +102,24 @@ Result<void> check_identity(const config::ControlSettings& settings, const Ident
     const raft::ConfigurationRef founders = configuration_of(settings, identity.cluster_id);
     if (*founders == *identity.founders)
         return {};  // as it was founded; what has changed since, the log knows
+    // The list of a node that joined may be older than the cluster's: others have moved since. That is no reason not to start as
+    // long as somebody is where the list says.
     bool known_any = false;
+    std::string moved;
     for (const auto& [name, address] : settings.founders()) {
         const std::string peer = config::to_string(address);
         const auto member = find_member(known, name);
-        if (member && member->peer != peer)
-            return Error{fmt::format(
-                "control.peers: {} is at {}, but the cluster has it at {}: correct the file, or change the "
-                "address first (outrider ctl member update)",
-                name, peer, member->peer)};
-        known_any = known_any || member || has_address(known, peer);
+        if (member ? member->peer == peer : has_address(known, peer)) {
+            known_any = true;
+        } else if (member) {
+            moved = fmt::format("control.peers: {} is at {}, but the cluster has it at {}", name, peer,
+                                member->peer);
+            if (name == settings.name) return Error{moved + kCorrect};  // nobody would reach it there
+        }
     }
+    if (known_any && !moved.empty()) log_warning("{}: correct the file", moved);
     if (known_any || known.members.empty()) return {};
+    if (!moved.empty()) return Error{moved + kCorrect};
     return Error{fmt::format(
         "{} holds the data of another cluster: none of control.peers is a member of it. Use another "
         "directory, or the list of the cluster that this data is of",
