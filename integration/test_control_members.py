@@ -1,13 +1,14 @@
 """Changes of members, rolling restarts and backups of the quorum, as an operator makes them, while clients write."""
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
 
 import pytest
 
-from harness import free_port
+from harness import accepts, free_port
 from quorum import PATIENCE, ControlNode, Quorum, Refused, raw, text, wait_for
 
 
@@ -335,6 +336,27 @@ def test_a_backup_whose_client_hangs_up_or_is_slow(quorum):
         last = int(piece.get("remaining_bytes", 0))
     stream.close()
     assert last == 0 and size - len(raw(first["blob"])) == remaining
+
+
+def test_half_a_backup_does_not_look_like_a_whole_one(quorum):
+    node = quorum.followers()[0]
+    for i in range(40):
+        node.put(f"big/{i}", "z" * 500_000)
+    with node.stream("/maintenance/snapshot") as stream:
+        stream.end_input()
+        stream.next()  # and no more, so that most of it is still there when the node ends
+        node.signal(signal.SIGTERM)
+        wait_for("the node to refuse new connections", lambda: not accepts(node.port))
+        rest = b""
+        try:
+            while piece := stream.socket.recv(1 << 20):
+                rest = (rest + piece)[-100:]
+        except ConnectionResetError:
+            pass
+    assert not rest.endswith(b"0\r\n\r\n")
+    node.wait()
+    node._forget()
+    node.start()
 
 
 def test_joining_waits_until_the_member_is_added(quorum):

@@ -76,9 +76,10 @@ void ApiCall::fail_stream(const api::Problem& problem) {
 
 void ApiCall::end_stream() {
     drop_watches();
-    backup_.reset();
+    const bool cut = std::exchange(backup_, nullptr) != nullptr;
     server_.node().forget(*this);
     if (response_finished()) return;
+    if (cut) return abort_response();  // half a backup must not look like a whole one
     if (!response_started()) write_line({});
     stream_ = false;
     finish();
