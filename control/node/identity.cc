@@ -102,8 +102,9 @@ Result<void> check_identity(const config::ControlSettings& settings, const Ident
     const raft::ConfigurationRef founders = configuration_of(settings, identity.cluster_id);
     if (*founders == *identity.founders)
         return {};  // as it was founded; what has changed since, the log knows
-    // The list of a node that joined may be older than the cluster's: others have moved since. That is no reason not to start as
-    // long as somebody is where the list says.
+    // The list of a node that joined, as a learner, may be older than the cluster's: others have moved since. That is no reason
+    // not to start as long as somebody is where the list says. A founder's is either that of the founding, or today's.
+    const bool joined = !identity.founders->voter(identity.node);
     bool known_any = false;
     std::string moved;
     for (const auto& [name, address] : settings.founders()) {
@@ -114,7 +115,7 @@ Result<void> check_identity(const config::ControlSettings& settings, const Ident
         } else if (member) {
             moved = fmt::format("control.peers: {} is at {}, but the cluster has it at {}", name, peer,
                                 member->peer);
-            if (name == settings.name) return Error{moved + kCorrect};  // nobody would reach it there
+            if (!joined || name == settings.name) return Error{moved + kCorrect};
         }
     }
     if (known_any && !moved.empty()) log_warning("{}: correct the file", moved);
