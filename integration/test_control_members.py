@@ -49,6 +49,16 @@ def join(quorum, node, through, learner=False):
     quorum.nodes.append(node)
 
 
+def move(node, through):
+    """To another port for its peers."""
+    identity = members(through)[node.node_name]["ID"]
+    node.stop_keeping_data()
+    node.peer_port = free_port()
+    through.call("/cluster/member/update", {"ID": identity, "peerURLs": [f"http://127.0.0.1:{node.peer_port}"]})
+    node.settings["peer_listen"] = f"127.0.0.1:{node.peer_port}"
+    node.start()
+
+
 def caught_up(node, leader):
     wait_for(f"{node.node_name} to catch up", lambda: applied(node) == applied(leader))
 
@@ -172,12 +182,7 @@ def test_the_leader_can_be_removed(quorum):
 def test_an_address_changes(quorum):
     moved = quorum.followers()[0]
     through = quorum.leader()
-    identity = members(through)[moved.node_name]["ID"]
-    moved.stop_keeping_data()
-    moved.peer_port = free_port()
-    through.call("/cluster/member/update", {"ID": identity, "peerURLs": [f"http://127.0.0.1:{moved.peer_port}"]})
-    moved.settings["peer_listen"] = f"127.0.0.1:{moved.peer_port}"
-    moved.start()
+    move(moved, through)
     through.put("moved", "1")
     caught_up(moved, through)
     assert members(through)[moved.node_name]["peerURLs"] == [f"http://127.0.0.1:{moved.peer_port}"]
@@ -188,14 +193,9 @@ def test_a_node_that_joined_starts_again_though_another_has_moved(quorum):
     node = newcomer(quorum)
     join(quorum, node, quorum.leader())
     caught_up(node, quorum.leader())
-    moved = quorum.followers()[0] if quorum.followers()[0] is not node else quorum.followers()[1]
+    moved = next(follower for follower in quorum.followers() if follower is not node)
     through = quorum.leader()
-    identity = members(through)[moved.node_name]["ID"]
-    moved.stop_keeping_data()
-    moved.peer_port = free_port()
-    through.call("/cluster/member/update", {"ID": identity, "peerURLs": [f"http://127.0.0.1:{moved.peer_port}"]})
-    moved.settings["peer_listen"] = f"127.0.0.1:{moved.peer_port}"
-    moved.start()
+    move(moved, through)
     caught_up(moved, quorum.leader())
     node.stop_keeping_data()
     node.start()  # with the list it had

@@ -39,8 +39,8 @@ namespace outrider::node {
 inline constexpr std::uint32_t kPeerProtocol = 1;
 inline constexpr std::size_t kQueuedBytesMax = std::size_t{64} << 20;
 inline constexpr std::size_t kStrangersMax = 64;
-inline constexpr std::size_t kGreetingBytesMax = std::size_t{64}
-                                                 << 10;  // of a frame before the Hello, and with it
+// Of a frame before the Hello, and with it.
+inline constexpr std::size_t kGreetingBytesMax = std::size_t{64} << 10;
 inline constexpr std::size_t kNameBytesMax = 256;
 inline constexpr Duration kOtherWaits = std::chrono::seconds(1);
 
@@ -49,7 +49,7 @@ class PeersHandler {
     // May take what it likes out of the frame.
     virtual void on_frame(raft::NodeId from, proto::Frame& frame) = 0;
     virtual void on_peer_connected(raft::NodeId peer) = 0;
-    // `replaced`: a newer one is there already, and on_peer_connected() follows.
+    // `replaced`: a newer one takes its place, and on_peer_connected() follows.
     virtual void on_peer_lost(raft::NodeId peer, bool replaced) = 0;
     virtual void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) = 0;
 

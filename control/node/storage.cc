@@ -138,8 +138,8 @@ Result<void> Storage::check_whole() const {
         if (std::find(names.begin(), names.end(), name + std::string(kInstalling)) != names.end()) continue;
         return Error{fmt::format(
             "{}: the log in {} {}, but {} is a snapshot of entry {}: what this node has acknowledged is "
-            "lost. "
-            "Put the log back, or remove the node from the cluster and add it again with an empty directory",
+            "lost. Put "
+            "the log back, or remove the node from the cluster and add it again with an empty directory",
             directory_, path("wal"), state.identity ? fmt::format("ends at entry {}", last.value) : "is gone",
             name, index->value)};
     }

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -270,17 +270,11 @@ def record(etcd):
         server = subprocess.Popen(
             [etcd, "--data-dir", folder, "--listen-client-urls", urls[0], "--advertise-client-urls", urls[0],
              "--listen-peer-urls", urls[1], "--initial-advertise-peer-urls", urls[1],
-             "--initial-cluster", f"default={urls[1]}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+             "--initial-cluster", f"default={urls[1]}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
-            for _ in range(100):
-                try:
-                    if ask(client, "/v3/kv/range", key("x"), {})["status"] == 200:
-                        break
-                except OSError:
-                    pass
-                time.sleep(0.1)
-            else:
-                sys.exit("etcd does not answer")
+            if not any("ready to serve client requests" in line for line in server.stderr):
+                sys.exit("etcd does not serve")
+            threading.Thread(target=server.stderr.read, daemon=True).start()  # or it would wait for its reader
             answers = []
             for path, body, options in exchanges():
                 try:

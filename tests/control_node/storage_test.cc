@@ -108,6 +108,14 @@ class StorageTest : public testing::Test, protected StorageHandler {
         }
     }
 
+    // A snapshot's file, as another node of term 4 would send it.
+    static std::string leaders_snapshot(store::Store& store, LogIndex index, std::uint64_t cluster) {
+        wal::VirtualDisk disk{2};
+        EXPECT_FALSE(disk.make_directory("x"));
+        EXPECT_TRUE(write_snapshot_file(disk, "x", {cluster, {index, {4}, founders()}}, store).ok());
+        return disk.read("x/" + snapshot_name(index));
+    }
+
     void on_durable(WriteId last) override { durable_ = last; }
     void on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::Store> store) override {
         installed_ = meta;
@@ -245,10 +253,7 @@ TEST_F(StorageTest, SegmentsBeforeASnapshotAreDeleted) {
 TEST_F(StorageTest, ALeadersSnapshotIsInstalledFromItsChunks) {
     store::Store theirs;
     fill(theirs, 500);
-    wal::VirtualDisk other{2};
-    ASSERT_FALSE(other.make_directory("x"));
-    ASSERT_TRUE(write_snapshot_file(other, "x", {11, {{500}, {4}, founders()}}, theirs).ok());
-    const std::string bytes = other.read("x/" + snapshot_name({500}));
+    const std::string bytes = leaders_snapshot(theirs, {500}, 11);
 
     open();
     append(1, 20, 1);
@@ -285,14 +290,11 @@ TEST_F(StorageTest, ALeadersSnapshotIsInstalledFromItsChunks) {
 TEST_F(StorageTest, AnotherClustersSnapshotIsNotInstalled) {
     store::Store theirs;
     fill(theirs, 5);
-    wal::VirtualDisk other{2};
-    ASSERT_FALSE(other.make_directory("x"));
-    ASSERT_TRUE(write_snapshot_file(other, "x", {12, {{5}, {4}, founders()}}, theirs).ok());
     open();
     const raft::SnapshotMeta meta{{5}, {4}, founders()};
     raft::Effects effects;
     effects.chunk =
-        raft::StoreChunk{meta, 0, std::make_shared<const std::string>(other.read("x/" + snapshot_name({5})))};
+        raft::StoreChunk{meta, 0, std::make_shared<const std::string>(leaders_snapshot(theirs, {5}, 12))};
     effects.install = meta;
     write(std::move(effects));
     loop_.run_until([&] { return !failure_.empty(); });
@@ -303,10 +305,7 @@ TEST_F(StorageTest, AnotherClustersSnapshotIsNotInstalled) {
 TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfAnInstall) {
     store::Store theirs;
     fill(theirs, 500);
-    wal::VirtualDisk other{2};
-    ASSERT_FALSE(other.make_directory("x"));
-    ASSERT_TRUE(write_snapshot_file(other, "x", {11, {{500}, {4}, founders()}}, theirs).ok());
-    const std::string bytes = other.read("x/" + snapshot_name({500}));
+    const std::string bytes = leaders_snapshot(theirs, {500}, 11);
     bool installed = false;
     for (std::uint64_t steps = 1; !installed; ++steps) {
         ASSERT_LT(steps, 60U);
