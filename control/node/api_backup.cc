@@ -33,6 +33,18 @@ void ApiCall::begin_backup() {
     if (!begun) refuse(api::kTooManyRequests);
 }
 
+void ApiCall::begin_hash() {
+    alive_ = std::make_shared<bool>(true);
+    server_.node().hash([this, alive = alive_](const std::optional<Node::Hashed>& hashed) {
+        if (!*alive) return;
+        const uv::Loop::Event event(connection().loop());
+        if (hashed)
+            send(server_.responder().hash(hashed->revision, hashed->digest));
+        else
+            refuse(api::kStopped);
+    });
+}
+
 void ApiCall::send_backup() {
     std::string room;
     while (backup_ != nullptr && !response_blocked()) {

@@ -180,7 +180,7 @@ void ApiCall::run() {
             send(server_.responder().status(revision, status()));
             break;
         case api::Call::kHash:
-            send(server_.responder().hash(revision, static_cast<std::uint32_t>(node.store().hash(revision))));
+            begin_hash();
             break;
         case api::Call::kDefragment:
         case api::Call::kAlarm:

@@ -69,6 +69,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     void begin_member_change();
 
     // api_backup.cc
+    void begin_hash();
     void begin_backup();
     void send_backup();
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/process_metrics.h"
+#include "base/scratch_file.h"
 #include "base/uv/acceptor.h"
 #include "base/uv/loop.h"
 #include "base/wal/posix_files.h"
@@ -94,7 +95,8 @@ Result<std::unique_ptr<Storage>> Process::open_storage() {
     const config::ControlSettings& control = settings_.control;
     std::error_code ignored;  // what cannot be made is told when the directory is used
     std::filesystem::create_directories(std::filesystem::path(control.data).parent_path(), ignored);
-    auto storage = Storage::open(files_, control.data, control.segment_bytes.value);
+    auto storage = Storage::open(files_, control.data, control.segment_bytes.value,
+                                 std::make_shared<ScratchFile>(control.data));
     if (!storage) return storage;
     Storage::Found& found = (*storage)->found();
     if (!found.state.identity) {

@@ -71,10 +71,10 @@ Node::Node(uv::Loop& loop, const config::ControlSettings& settings, std::unique_
     // Alone there is nobody to wait for: the first tick finds the election due.
     const bool alone = known->voters() == 1 && known->voter(identity_.node);
     const Instant begin = alone ? loop_.now() - 4 * settings_.election_timeout : loop_.now();
-    core_ =
-        std::make_unique<raft::Core>(raft::Start{identity_.node, uv::random_seed(), options_of(settings_),
-                                                 state.hard_state, state.snapshot, std::move(state.entries)},
-                                     begin);
+    core_ = std::make_unique<raft::Core>(
+        raft::Start{identity_.node, uv::random_seed(), options_of(settings_), state.hard_state,
+                    state.snapshot, std::move(state.entries), storage_->memory()},
+        begin);
 }
 
 Node::~Node() = default;
@@ -102,7 +102,7 @@ void Node::close(std::function<void()> done) {
         loop_.cancel(*timer);
     for (const std::uint64_t sequence : requests_.all())
         refuse(sequence, api::kStopped);
-    storage_->cancel_save();
+    end_walks();
     peers_->close(std::move(done));
 }
 
@@ -213,6 +213,7 @@ void Node::on_turn_end() {
         if (!again_) break;
     }
     in_turn_end_ = false;
+    if (!closed_ && !failed_ && walk_on()) again_ = true;
     arm();
     if (again_) loop_.post([this] { schedule_turn(); });
 }

@@ -94,8 +94,16 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     // When leadership has moved to another, or could not, within an election timeout.
     void hand_over(std::function<void()> done);
 
-    // The state as it is now in a file without a name (Storage::save_backup). False: another snapshot is being made.
+    // The state as it is, once it is collected, in a file without a name (Storage::save_backup). False: another snapshot is
+    // being made.
     bool backup(Storage::OnBackup done);
+    // Of the state as it is when its turn comes; nothing: the node ends.
+    struct Hashed {
+        store::Revision revision;
+        std::uint32_t digest = 0;
+    };
+    using OnHash = std::function<void(const std::optional<Hashed>&)>;
+    void hash(OnHash done);
 
     const store::Store& store() const { return *store_; }
     store::Store& store() { return *store_; }
@@ -166,6 +174,11 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void pump_watches();
     void expire_leases();
 
+    // node_walks.cc: what goes over all of the state
+    bool walk_on();
+    void restart_walks();
+    void end_walks();
+
     // node_requests.cc: what waits
     std::uint64_t add(RequestTable::Entry entry);
     void dispatch_all();
@@ -209,6 +222,11 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     Identity identity_;
     const std::uint64_t client_id_;  // who waits for what this node proposes
     std::unique_ptr<store::Store> store_;
+    std::unique_ptr<store::HashWalk> hash_walk_;
+    store::Revision hash_revision_;
+    std::vector<OnHash> hashing_;
+    std::vector<OnHash> hash_waiting_;
+    Storage::OnBackup backup_waiting_;
     store::WatchHub hub_;
     store::LeaseClock lease_clock_;
     WatchSink* sink_ = nullptr;

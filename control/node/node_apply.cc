@@ -132,6 +132,7 @@ void Node::consider_snapshot() {
     const bool many = entries >= settings_.snapshot_entries;
     const bool large = bytes_since_snapshot_ >= std::max(kSnapshotBytes, store_->bytes());
     if ((!many && !large) || storage_->saving() || entries == 0) return;
+    if (store_->collecting()) return;  // walk_on() asks again
     bytes_since_snapshot_ = 0;
     storage_->save(*store_, applied_meta());
 }
@@ -142,13 +143,8 @@ raft::SnapshotMeta Node::applied_meta() const {
             core_->log().configuration_at(applied)};
 }
 
-bool Node::backup(Storage::OnBackup done) {
-    if (storage_->saving() || failed_ || closed_) return false;
-    storage_->save_backup(*store_, applied_meta(), std::move(done));
-    return true;
-}
-
 void Node::on_saved(const std::optional<raft::SnapshotMeta>& meta) {
+    schedule_turn();  // what has waited for it
     if (!meta || failed_ || closed_) return;
     if (meta->index <= core_->log().snapshot().index) return;
     const raft::LogIndex kept = first_kept(meta->index);
@@ -165,7 +161,7 @@ raft::LogIndex Node::first_kept(raft::LogIndex snapshot) const {
     std::uint64_t entries = 0;
     std::uint64_t bytes = 0;
     while (kept > log.first_index()) {
-        const std::uint64_t next = log.at(kept - 1).bytes();
+        const std::uint64_t next = log.bytes(kept - 1);
         const bool tail = entries < settings_.snapshot_entries / kTailShare && bytes + next <= kTailBytes;
         const bool slow =
             kept > wanted && entries < settings_.snapshot_entries && bytes + next <= kSnapshotBytes;
@@ -180,7 +176,7 @@ raft::LogIndex Node::first_kept(raft::LogIndex snapshot) const {
 void Node::on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::Store> store) {
     if (failed_ || closed_) return;
     log_info("the leader's snapshot at entry {} is installed", meta.index.value);
-    storage_->cancel_save();
+    restart_walks();
     const store::Revision seen = store_->revision();
     store_ = std::move(store);
     bytes_since_snapshot_ = 0;

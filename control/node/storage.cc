@@ -37,10 +37,11 @@ Result<void> put_in_place(wal::FileSystem& files, wal::File& file, const std::st
     return {};
 }
 
-Result<SnapshotParser::Snapshot> parse_file(wal::FileSystem& files, const std::string& name) {
+Result<SnapshotParser::Snapshot> parse_file(wal::FileSystem& files, const std::string& name,
+                                            const std::shared_ptr<ColdMemory>& memory) {
     auto opened = files.open(name, wal::FileSystem::OpenMode::kExisting);
     if (opened.error) return failed("open", name, opened.error);
-    SnapshotParser parser;
+    SnapshotParser parser(memory);
     std::string room(kReadBytes, '\0');
     for (std::uint64_t at = 0;;) {
         const wal::File::Count count = opened.file->read_at(at, room);
@@ -81,8 +82,9 @@ Result<void> write_snapshot_file(wal::FileSystem& files, const std::string& dire
 // ---- opening --------------------------------------------------------------------------------------------------------
 
 Result<std::unique_ptr<Storage>> Storage::open(wal::FileSystem& files, const std::string& directory,
-                                               std::uint64_t segment_bytes) {
-    std::unique_ptr<Storage> storage(new Storage(files, directory));
+                                               std::uint64_t segment_bytes,
+                                               std::shared_ptr<ColdMemory> memory) {
+    std::unique_ptr<Storage> storage(new Storage(files, directory, std::move(memory)));
     if (auto recovered = storage->recover(segment_bytes); !recovered) return Error{recovered.error()};
     return storage;
 }
@@ -149,10 +151,10 @@ Result<void> Storage::check_whole() const {
 Result<void> Storage::load_snapshot() {
     const raft::SnapshotMeta& meta = found_.state.snapshot;
     if (meta.index == raft::LogIndex{}) {
-        found_.store = std::make_unique<store::Store>();
+        found_.store = std::make_unique<store::Store>(memory_);
         return {};
     }
-    auto snapshot = parse_file(files_, path(snapshot_name(meta.index)));
+    auto snapshot = parse_file(files_, path(snapshot_name(meta.index)), memory_);
     if (!snapshot) return Error{snapshot.error()};
     const SnapshotHead& head = snapshot->head;
     if (head.meta.index != meta.index || head.meta.term != meta.term ||
@@ -308,7 +310,7 @@ Result<void> Storage::store_chunk(const raft::StoreChunk& chunk) {
 
 Result<std::unique_ptr<store::Store>> Storage::install(const raft::SnapshotMeta& meta) {
     require(incoming_ != nullptr, "a snapshot is installed when its chunks are here");
-    auto snapshot = parse_file(files_, incoming_path());
+    auto snapshot = parse_file(files_, incoming_path(), memory_);
     if (!snapshot) return Error{"the leader's snapshot: " + snapshot.error()};
     if (snapshot->head.meta.index != meta.index || snapshot->head.cluster_id != identity_.cluster_id)
         return Error{"the leader's snapshot is not the one that was announced"};

@@ -60,14 +60,18 @@ class Storage {
         wal::Recovery recovery;
     };
 
-    // Makes the directory if it is missing (not its parents), locks it and reads it. `files` outlives the storage.
+    // Makes the directory if it is missing (not its parents), locks it and reads it. `files` outlives the storage. `memory`: for
+    // what is kept long.
     static Result<std::unique_ptr<Storage>> open(wal::FileSystem& files, const std::string& directory,
-                                                 std::uint64_t segment_bytes);
+                                                 std::uint64_t segment_bytes,
+                                                 std::shared_ptr<ColdMemory> memory = heap_memory());
     ~Storage();
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
 
     Found& found() { return found_; }
+    // For what is kept long: of the stores that it makes, too.
+    const std::shared_ptr<ColdMemory>& memory() const { return memory_; }
     // Of a directory that was empty: durable on return. With a snapshot: the state that the cluster begins with, whose
     // file is in its place.
     Result<void> begin(const Identity& identity, const raft::SnapshotMeta* snapshot = nullptr);
@@ -78,6 +82,7 @@ class Storage {
     void write(raft::Effects& effects);
 
     // Writes a snapshot of the store as it is now, which stays whole and in its place until on_saved() or cancel(). One at a time.
+    // The store is collected.
     void save(store::Store& store, raft::SnapshotMeta meta);
     bool saving() const { return saver_ != nullptr; }
     // The same into a file without a name, for a backup: nullptr when it was given up. It is gone when it is closed.
@@ -107,8 +112,8 @@ class Storage {
         std::uint64_t bytes = 0;
     };
 
-    Storage(wal::FileSystem& files, std::string directory)
-        : files_(files), directory_(std::move(directory)) {}
+    Storage(wal::FileSystem& files, std::string directory, std::shared_ptr<ColdMemory> memory)
+        : files_(files), directory_(std::move(directory)), memory_(std::move(memory)) {}
 
     Result<void> recover(std::uint64_t segment_bytes);
     Result<void> check_whole() const;
@@ -135,6 +140,7 @@ class Storage {
 
     wal::FileSystem& files_;
     const std::string directory_;
+    const std::shared_ptr<ColdMemory> memory_;
     Found found_;
     Identity identity_;
     raft::HardState hard_state_;

@@ -120,9 +120,10 @@ void Transaction::write(KeyIndex::Cursor at, Record* before, Record::Fields fiel
         at.replace(record);
     else
         store_.index_.insert(at, record);
-    store_.history_.push_back(record);
+    store_.history_.push_back({record->mod(), record});
     store_.events_.push_back(record);
     store_.leases_.replaced(before, record);
+    if (before != nullptr) record->cut(store_.settle(before));
     store_.bytes_ += record->charge();
     ++store_.records_;
 }

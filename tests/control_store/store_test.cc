@@ -1,5 +1,7 @@
 #include "control/store/store.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "tests/control_store/commands.h"
@@ -497,6 +499,24 @@ TEST(Sessions, AreBoundedAndIdleOnesGoByTheLogsTime) {
     used.sequence = 2;
     used.session = {2};
     EXPECT_EQ(status_of(apply.run(used)), Status::kSessionUnknown);
+}
+
+// As a file on a broken disk gives it back.
+class Broken final : public ColdMemory {
+  public:
+    std::span<char> take(std::size_t bytes) override { return heap_memory()->take(bytes); }
+    void give_back(std::span<char> block) override { heap_memory()->give_back(block); }
+    void cool(std::span<char> block) override { std::ranges::fill(block.first(4096), '\0'); }
+};
+
+TEST(Store, HistoryThatIsNotWhatItWasIsNotAnswered) {
+    Driver apply;
+    apply.store = std::make_unique<Store>(std::make_shared<Broken>());
+    for (int i = 0; i < 3000; ++i)
+        apply(put("key", std::string(100, 'a')));
+    EXPECT_DEATH(apply.store->range(get("key", {}, 2), {}), "is the disk of the data directory broken");
+    EXPECT_EQ(apply.store->range(get("key", {}, 2500), {}).response.count, 1);
+    EXPECT_EQ(apply.store->range(get("key"), {}).response.kvs[0].version, 3000);
 }
 
 }  // namespace
