@@ -267,8 +267,4 @@ Result<std::optional<std::string>> MessageSplitter::next() {
     return std::optional<std::string>();
 }
 
-bool MessageSplitter::complete() const {
-    return depth_ == 0;
-}
-
 }  // namespace outrider::api

@@ -113,8 +113,8 @@ class MessageSplitter {
     // The next whole message, or nothing yet. After an error, the same again.
     Result<std::optional<std::string>> next();
     void add(std::string_view bytes) { pending_.append(bytes); }
-    // The body has ended: false when it ended within a message.
-    bool complete() const;
+    // Bytes that have not come out yet.
+    std::size_t pending() const { return pending_.size(); }
 
   private:
     std::string pending_;

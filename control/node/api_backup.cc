@@ -14,7 +14,6 @@ constexpr std::uint64_t kPieceBytes = std::uint64_t{192} << 10;
 }  // namespace
 
 void ApiCall::begin_backup() {
-    alive_ = std::make_shared<bool>(true);
     const bool begun =
         server_.node().backup([this, alive = alive_](std::shared_ptr<wal::File> file, std::uint64_t bytes) {
             if (!*alive) return;
@@ -34,7 +33,6 @@ void ApiCall::begin_backup() {
 }
 
 void ApiCall::begin_hash() {
-    alive_ = std::make_shared<bool>(true);
     server_.node().hash([this, alive = alive_](const std::optional<Node::Hashed>& hashed) {
         if (!*alive) return;
         const uv::Loop::Event event(connection().loop());

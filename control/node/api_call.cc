@@ -23,11 +23,21 @@ constexpr std::string_view kEtcdVersion = "3.4.23";
 ApiCall::ApiCall(ApiServer& server, bool pages_only) : server_(server), pages_only_(pages_only) {}
 
 ApiCall::~ApiCall() {
-    if (gone_ != nullptr) *gone_ = true;
-    if (alive_ != nullptr) *alive_ = false;
+    *alive_ = false;
     server_.node().forget(*this);
     drop_watches();
     server_.remove_stream(*this);
+    server_.hold(held_bytes_, 0);
+}
+
+bool ApiCall::hold(std::size_t bytes) {
+    const bool taken = server_.hold(held_bytes_, bytes);
+    held_bytes_ = bytes;
+    if (!taken && stream_)
+        fail_stream(api::kTooManyRequests);
+    else if (!taken)
+        refuse(api::kTooManyRequests);
+    return taken;
 }
 
 void ApiCall::on_request() {
@@ -61,7 +71,7 @@ void ApiCall::on_request_body(std::span<const std::string_view> slices) {
     if (stream_) {
         for (const std::string_view slice : slices)
             messages_.add(slice);
-        next_message();
+        if (hold(messages_.pending())) next_message();
         return;
     }
     if (response_started()) return;
@@ -72,6 +82,7 @@ void ApiCall::on_request_body(std::span<const std::string_view> slices) {
         }
         body_.append(slice);
     }
+    hold(body_.size());
 }
 
 void ApiCall::on_request_end(std::span<const http::Field>) {
@@ -95,7 +106,7 @@ void ApiCall::on_bad_request(int status, const char* reason) {
 
 void ApiCall::on_aborted(AbortReason) {
     backup_.reset();
-    if (alive_ != nullptr) *alive_ = false;
+    *alive_ = false;
     server_.node().forget(*this);
     drop_watches();
 }

@@ -56,6 +56,9 @@ class ApiCall final : public http::ServerExchange, public Request {
     bool answer_page();
     std::string health() const;
 
+    // Of its request, it holds so many bytes now. False: it was refused for it.
+    bool hold(std::size_t bytes);
+
     // Unary calls; `request_` is what was asked.
     void run();
     void begin(store::RangeRequest& range);
@@ -89,7 +92,8 @@ class ApiCall final : public http::ServerExchange, public Request {
     api::Call call_ = api::Call::kRange;
     bool stream_ = false;
     bool input_ended_ = false;
-    bool* gone_ = nullptr;  // of next_message() while it runs
+    bool taking_ = false;  // next_message() runs
+    std::uint64_t held_bytes_ = 0;
     std::string body_;
     std::optional<api::Request> request_;
     api::MessageSplitter messages_;
@@ -101,7 +105,8 @@ class ApiCall final : public http::ServerExchange, public Request {
     std::optional<std::uint64_t> added_member_;
     struct Backup;
     std::unique_ptr<Backup> backup_;
-    std::shared_ptr<bool> alive_;  // set with a backup under way: whether this call is still there
+    const std::shared_ptr<bool> alive_ =
+        std::make_shared<bool>(true);  // false: nobody waits for this call's answer
 };
 
 }  // namespace outrider::node

@@ -26,7 +26,7 @@
 //   * A record in the index is on the heap; all that are reached by prev() are cold.
 //   * A command that is refused changes nothing but its session and the store's time.
 //
-// Pointers to records (Applied::events, History) are valid until the next apply().
+// Pointers to records (Applied::events, history()) are valid until the next apply() or collect().
 #pragma once
 
 #include <cstdint>
