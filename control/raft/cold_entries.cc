@@ -18,12 +18,19 @@ struct ColdEntries::Header {
     std::uint64_t sequence;
     std::uint64_t data_bytes;
     std::uint64_t type;
-    std::uint64_t check;  // of what is before and behind it
+    std::uint64_t data_check;
+    std::uint64_t check;  // of what is before it
 
-    std::uint64_t make_check(const char* data) const {
-        return XXH3_64bits_withSeed(data, data_bytes, XXH3_64bits(this, offsetof(Header, check)));
-    }
+    std::uint64_t make_check() const { return XXH3_64bits(this, offsetof(Header, check)); }
 };
+
+namespace {
+
+void require_right(bool right) {
+    require(right, "an old entry is read as it was written; is the disk of the data directory broken?");
+}
+
+}  // namespace
 
 const ColdEntries::Block& ColdEntries::block_of(std::uint64_t number) const {
     require(number >= begin_ && number < end_, "the entry is among the cold ones");
@@ -38,18 +45,25 @@ std::uint64_t ColdEntries::bytes(std::uint64_t place) const {
     return (i + 1 < block.offsets.size() ? block.offsets[i + 1] : block.used) - block.offsets[i];
 }
 
+const char* ColdEntries::read(std::uint64_t number, Header& header) const {
+    const Block& block = block_of(number);
+    const char* const from = block.memory.data() + block.offsets[number - block.first];
+    std::memcpy(&header, from, sizeof header);
+    require_right(header.check == header.make_check());
+    return from + sizeof header;
+}
+
 Term ColdEntries::term(std::uint64_t place) const {
-    return at(place).term;
+    Header header;
+    read(begin_ + place, header);
+    return {header.term};
 }
 
 Entry ColdEntries::at(std::uint64_t place) const {
     const std::uint64_t number = begin_ + place;
-    const Block& block = block_of(number);
-    const char* const from = block.memory.data() + block.offsets[number - block.first];
     Header header;
-    std::memcpy(&header, from, sizeof header);
-    require(header.check == header.make_check(from + sizeof header),
-            "an old entry is read as it was written; is the disk of the data directory broken?");
+    const char* const data = read(number, header);
+    require_right(header.data_check == XXH3_64bits(data, header.data_bytes));
     Entry entry;
     entry.term = {header.term};
     entry.index = {header.index};
@@ -57,7 +71,7 @@ Entry ColdEntries::at(std::uint64_t place) const {
     entry.command.client = header.client;
     entry.command.sequence = header.sequence;
     if (entry.type == EntryType::kCommand)
-        entry.command.data = std::make_shared<const std::string>(from + sizeof header, header.data_bytes);
+        entry.command.data = std::make_shared<const std::string>(data, header.data_bytes);
     if (entry.type == EntryType::kConfiguration) entry.configuration = configurations_.at(number);
     return entry;
 }
@@ -88,7 +102,8 @@ void ColdEntries::push_back(const Entry& entry) {
         data = entry.command.data->data();
         header.data_bytes = entry.command.data->size();
     }
-    header.check = header.make_check(data);
+    header.data_check = XXH3_64bits(data, header.data_bytes);
+    header.check = header.make_check();
     char* const room = room_for(sizeof header + header.data_bytes);
     std::memcpy(room, &header, sizeof header);
     std::memcpy(room + sizeof header, data, header.data_bytes);

@@ -44,6 +44,8 @@ class ColdEntries {
         std::vector<std::uint32_t> offsets;
     };
     const Block& block_of(std::uint64_t number) const;
+    // Where its data is.
+    const char* read(std::uint64_t number, Header& header) const;
     char* room_for(std::size_t bytes);
 
     std::shared_ptr<ColdMemory> memory_;
