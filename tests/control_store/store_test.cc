@@ -123,6 +123,32 @@ TEST(Store, ATransactionWhoseAnswerIsTooLargeIsRefusedWhole) {
     EXPECT_EQ(status_of(apply(reads_of(keys, 100))), Status::kOk);
 }
 
+// A transaction runs in one go, on every member at once.
+TEST(Store, WhatATransactionLooksAtIsBounded) {
+    Driver apply;
+    constexpr int kKeys = 100'000;
+    for (int i = 0; i < kKeys; ++i)
+        apply(put("k" + std::to_string(i), "v"));
+    const Revision before = apply.store->revision();
+    RangeRequest all = get(kAll, kAll);
+    all.count_only = true;
+    EXPECT_EQ(status_of(apply(reads_of(all, 80))), Status::kOk);
+    EXPECT_EQ(status_of(apply(reads_of(all, 84))), Status::kResponseTooLarge);
+    Compare any;
+    any.range = {kAll, kAll};
+    any.result = Compare::Result::kGreater;
+    TxnRequest compares{std::vector<Compare>(80, any), {{put("x", "y")}}, {}};
+    EXPECT_EQ(status_of(apply(compares)), Status::kOk);
+    compares.compare.resize(84, any);
+    EXPECT_EQ(status_of(apply(compares)), Status::kResponseTooLarge);
+    EXPECT_EQ(apply.store->revision(), before + 2);
+    TxnRequest erases{{}, std::vector<Op>(86, Op{erase(kAll, kAll)}), {}};
+    EXPECT_EQ(status_of(apply(erases)), Status::kResponseTooLarge);
+    erases.success.resize(80, Op{erase(kAll, kAll)});
+    EXPECT_EQ(status_of(apply(erases)), Status::kOk);
+    EXPECT_EQ(apply.store->range(get(kAll, kAll), {}).response.count, 0);
+}
+
 TEST(Store, ATransactionsAnswerIsCountedWithWhatItWritesItself) {
     Driver apply;
     for (const char* key : {"a", "b"})
