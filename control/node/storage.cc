@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "control/node/durable_file.h"
 
 namespace outrider::node {
 namespace {
@@ -15,27 +16,7 @@ constexpr std::uint64_t kQueueBytesMax = std::uint64_t{1} << 30;
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 // Behind the name of a leader's snapshot, an empty file, from before that is in place until the log names it.
 constexpr std::string_view kInstalling = ".installing";
-
-Result<void> write_all(wal::File& file, const std::string& name, std::uint64_t offset,
-                       std::string_view bytes) {
-    while (!bytes.empty()) {
-        const std::array<std::string_view, 1> pieces{bytes};
-        const wal::File::Count count = file.write_at(offset, pieces);
-        if (count.error || count.bytes == 0) return failed("write", name, count.error);
-        offset += count.bytes;
-        bytes.remove_prefix(count.bytes);
-    }
-    return {};
-}
-
-// Makes the file durable under its final name.
-Result<void> put_in_place(wal::FileSystem& files, wal::File& file, const std::string& directory,
-                          const std::string& from, const std::string& to) {
-    if (const wal::IoError error = file.sync_data()) return failed("sync", from, error);
-    if (const wal::IoError error = files.rename(from, to)) return failed("rename", from, error);
-    if (const wal::IoError error = files.sync_directory(directory)) return failed("sync", directory, error);
-    return {};
-}
+constexpr const char* kPeers = "peers";  // control/node/known_logs.h
 
 Result<SnapshotParser::Snapshot> parse_file(wal::FileSystem& files, const std::string& name) {
     auto opened = files.open(name, wal::FileSystem::OpenMode::kExisting);
@@ -56,10 +37,6 @@ Result<SnapshotParser::Snapshot> parse_file(wal::FileSystem& files, const std::s
 }
 
 }  // namespace
-
-Error failed(std::string_view what, const std::string& file, const wal::IoError& cause) {
-    return Error{fmt::format("cannot {} {}: {}", what, file, cause.text())};
-}
 
 Result<void> write_snapshot_file(wal::FileSystem& files, const std::string& directory,
                                  const SnapshotHead& head, store::Store& store) {
@@ -113,6 +90,7 @@ Result<void> Storage::recover(std::uint64_t segment_bytes) {
     // Where each entry stands is known again with the next snapshot: until then all of the log is kept.
     marks_.push_back({{}, log_->first_index()});
     if (auto whole = check_whole(); !whole) return whole;
+    if (auto read = read_peers(); !read) return read;
     if (auto loaded = load_snapshot(); !loaded) return loaded;
     const auto unwanted = [kept = found_.state.snapshot.index](std::string_view name) {
         const auto index = parse_snapshot_name(name);
@@ -143,6 +121,29 @@ Result<void> Storage::check_whole() const {
             directory_, path("wal"), state.identity ? fmt::format("ends at entry {}", last.value) : "is gone",
             name, index->value)};
     }
+    return {};
+}
+
+// The file is written when the log has long said whose it is: one without the other has lost it.
+Result<void> Storage::read_peers() {
+    std::vector<std::string> names;
+    if (const wal::IoError error = files_.list(directory_, names)) return failed("read", directory_, error);
+    if (std::find(names.begin(), names.end(), kPeers) == names.end()) return {};
+    if (!found_.state.identity)
+        return Error{
+            fmt::format("{}: the log in {} is gone, but {} is there: what this node has acknowledged is "
+                        "lost. Put the log "
+                        "back, or remove the node from the cluster and add it again with an empty directory",
+                        directory_, path("wal"), path(kPeers))};
+    auto bytes = read_file(files_, path(kPeers), kKnownLogsBytesMax);
+    if (!bytes) return Error{bytes.error()};
+    auto logs = parse_known_logs(*bytes);
+    if (!logs)
+        return Error{fmt::format(
+            "{}: {}. It tells which data each other member had when this node met it; delete it only if "
+            "no other member has lost its data since",
+            path(kPeers), logs.error())};
+    found_.known_logs = std::move(*logs);
     return {};
 }
 
@@ -345,6 +346,15 @@ void Storage::report_durable(raft::WriteId id) {
 void Storage::report_failure(const std::string& reason) {
     if (failed_.exchange(true)) return;
     post_([this, reason] { handler_->on_storage_failed(reason); });
+}
+
+void Storage::keep_known_logs(const KnownLogs& logs, std::function<void()> done) {
+    file_thread_->submit([this, bytes = encode(logs), done = std::move(done)]() mutable {
+        if (failed_) return;
+        if (auto written = write_file(files_, directory_, kPeers, bytes); !written)
+            return report_failure(written.error());
+        post_(std::move(done));
+    });
 }
 
 // ---- snapshots ------------------------------------------------------------------------------------------------------
