@@ -133,3 +133,27 @@ def test_half_an_emptied_directory_is_refused_before_it_says_anything(quorum):
     said = refused(lost)
     assert "wal is gone, but" in said and "peers is there: what this node has acknowledged is lost" in said
     assert sorted(os.listdir(lost.data / "wal")) != []
+
+
+def test_a_learner_whose_disk_was_emptied_is_not_taken_back(quorum):
+    """What it had acknowledged would count when it is promoted."""
+    quorum.start()
+    through = quorum.leader()
+    peer = free_port()
+    peers = {**quorum.peers, "core-9": f"127.0.0.1:{peer}"}
+    node = ControlNode("core-9", free_port(), peer, peers, join=True)
+    through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{peer}"], "isLearner": True})
+    node.start()
+    quorum.nodes.append(node)
+    caught_up(node, through)
+    identity = identities(through)["core-9"]
+    empty(node)
+    node.ready = lambda: "has had its data already" in node.log(None)
+    node.start()
+    del node.ready
+    wait_for("a member to say why", lambda: any("has been here with its data" in one.log(None) for one in quorum.nodes))
+    through.call("/cluster/member/remove", {"ID": identity})
+    through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{peer}"], "isLearner": True})
+    wait_for("it to serve", node.ready)
+    caught_up(node, through)
+    assert identities(through)["core-9"] != identity

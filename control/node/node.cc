@@ -316,6 +316,7 @@ void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {
             tell.set_node_id(member.id.value);
             continue;
         }
+        tell.set_lost(true);
         log_warning(
             "a node without data asks at {} to be the member there, which {}: when its data is lost, "
             "remove the member and add it again",

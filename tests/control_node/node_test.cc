@@ -1,6 +1,7 @@
 // One node among peers that the test plays, over real sockets: what a node that has lost its data, or may have, says to whom.
 #include "control/node/node.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <thread>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/wal/posix_files.h"
+#include "control/node/durable_file.h"
 #include "control/node/frame.h"
 #include "control/node/identity.h"
 
@@ -185,6 +187,46 @@ class NodeAmongPeers : public testing::Test {
         return peer;
     }
 
+    // By the leader b: entry `index` makes these the members. Committed up to `commit`. Waits for the acknowledgement.
+    void make_members(Peer& b, std::uint64_t index, const std::vector<std::string>& names,
+                      std::uint64_t commit) {
+        raft::Configuration members = *identity_.founders;
+        for (const std::string& name : names)
+            members.members.push_back({node_id_of(identity_.cluster_id, name), false, name + "=127.0.0.1:1"});
+        std::sort(members.members.begin(), members.members.end(),
+                  [](const raft::Member& x, const raft::Member& y) { return x.id < y.id; });
+        proto::Frame out;
+        out.mutable_raft()->set_term(1);
+        proto::AppendRequest& append = *out.mutable_raft()->mutable_append_request();
+        append.set_prev_index(index - 1);
+        append.set_prev_term(index == 1 ? 0 : 1);
+        append.set_commit(commit);
+        proto::Entry& entry = *append.add_entries();
+        entry.set_term(1);
+        entry.set_index(index);
+        entry.set_type(static_cast<std::uint32_t>(raft::EntryType::kConfiguration));
+        to_proto(members, *entry.mutable_configuration());
+        b.send(out);
+        for (proto::Frame answer = b.receive();; answer = b.receive()) {
+            ASSERT_TRUE(answer.has_raft());
+            if (!answer.raft().has_append_response()) continue;
+            ASSERT_FALSE(answer.raft().append_response().rejected());
+            if (answer.raft().append_response().index() >= index) return;
+        }
+    }
+    // As the file `peers` has it now; 0: not at all.
+    std::uint64_t kept(const std::string& name) const {
+        const auto bytes = read_file(wal::posix_files(), settings_.data + "/peers", kKnownLogsBytesMax);
+        if (!bytes) return 0;
+        const auto logs = parse_known_logs(*bytes);
+        EXPECT_TRUE(logs) << logs.error();
+        return logs->of(node_id_of(identity_.cluster_id, name));
+    }
+    void hear(Peer& peer) {
+        peer.send(ask_for_lease(7));
+        EXPECT_EQ(peer.receive().lease_tell().sequence(), 7U);
+    }
+
     Listener b_;
     Listener c_;
     std::string directory_;
@@ -281,14 +323,7 @@ TEST_F(NodeAmongPeers, AMemberIsRememberedBeforeItsGreetingIsAnswered) {
     start();
     const auto b = dialled_by("b");
     EXPECT_TRUE(b->receive().has_hello());
-    wal::FileSystem::Opened file =
-        wal::posix_files().open(settings_.data + "/peers", wal::FileSystem::OpenMode::kExisting);
-    ASSERT_TRUE(file.file);
-    std::string bytes(4096, '\0');
-    bytes.resize(file.file->read_at(0, bytes).bytes);
-    const auto logs = parse_known_logs(bytes);
-    ASSERT_TRUE(logs) << logs.error();
-    EXPECT_EQ(logs->of(node_id_of(identity_.cluster_id, "b")), kTheirLog);
+    EXPECT_EQ(kept("b"), kTheirLog);
 }
 
 TEST_F(NodeAmongPeers, WhatANewMemberSaysAtOnceIsHeardWhenItIsRemembered) {
@@ -300,6 +335,37 @@ TEST_F(NodeAmongPeers, WhatANewMemberSaysAtOnceIsHeardWhenItIsRemembered) {
         c->send(ask_for_lease(i));
     for (std::uint64_t i = 1; i <= 3; ++i)
         EXPECT_EQ(c->receive().lease_tell().sequence(), i);
+}
+
+TEST_F(NodeAmongPeers, AStrangerThatBecomesAMemberIsRememberedBeforeItIsHeardAgain) {
+    start();
+    const auto b = dialled_by("b");
+    EXPECT_TRUE(b->receive().has_hello());
+    const auto c = c_.accept();
+    EXPECT_TRUE(c->receive().has_hello());
+    c->send(hello("c"));
+    hear(*c);
+    hear(*b);
+    const auto z = dialled_by("z");
+    EXPECT_TRUE(z->receive().has_hello());
+    hear(*z);
+    EXPECT_EQ(kept("z"), 0U);  // of strangers nothing is kept
+    make_members(*b, 1, {"z"}, 0);
+    hear(*z);
+    EXPECT_EQ(kept("z"), kTheirLog);
+    const auto emptied = dialled_by("z", kTheirLog + 1);
+    EXPECT_EQ(emptied->receive().reject().cause(), proto::Reject::LOST_LOG);
+
+    // Of who is removed nothing is kept, when that is committed. The order of the file's writes: z's before y's.
+    make_members(*b, 2, {}, 1);
+    EXPECT_EQ(kept("z"), kTheirLog);
+    make_members(*b, 3, {"y"}, 2);
+    make_members(*b, 4, {"y"}, 4);
+    const auto y = dialled_by("y");
+    EXPECT_TRUE(y->receive().has_hello());
+    EXPECT_EQ(kept("y"), kTheirLog);
+    EXPECT_EQ(kept("z"), 0U);
+    EXPECT_EQ(kept("b"), kTheirLog);
 }
 
 }  // namespace
