@@ -1,6 +1,7 @@
 // Files that are written whole and then given their name: there is the old one, or the new one, and nothing between.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>

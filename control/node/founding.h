@@ -9,7 +9,8 @@
 //
 // What is left: an emptied node takes part again when a majority, itself included, consists of nodes that never met it with
 // its old log, and none of those that did can be reached when it starts. A write that only the others hold can be lost then. For three
-// nodes: one that had never been there when the second was emptied, and the third is away.
+// nodes: one that had never been there when the second was emptied, and the third is away. When one that knows better comes back,
+// it still refuses the emptied node, and that ends.
 #pragma once
 
 #include <cstddef>

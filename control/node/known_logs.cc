@@ -1,7 +1,5 @@
 #include "control/node/known_logs.h"
 
-#include <climits>
-
 #include "base/check.h"
 #include "control/node/frame.h"
 #include "control/node/wire.h"

@@ -7,8 +7,8 @@
 // log's id in its greeting (Hello, control/proto/node.proto), and each remembers those of the members, durably, before it takes the
 // first message of consensus from one. A member with another log is refused, and ends.
 //
-// What this does not notice: a log that was put back to an earlier state (of a virtual machine, or a copy), and a log that is new
-// to every node that the emptied one meets. control/node/founding.h makes the second rare.
+// What this does not notice: a log that was put back to an earlier state (of a virtual machine, or a copy), a log that is new
+// to every node that the emptied one meets (control/node/founding.h makes that rare), and a log that only versions before this have met.
 //
 // The file `peers` of the data directory: one frame (control/node/frame.h) with a control.node.KnownLogs.
 #pragma once

@@ -88,10 +88,11 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
         reject(channel, why);
         return false;
     }
-    if (channel.dialled()) handler_.on_peer_taken(from);  // it has seen this node's greeting
     channel.hold(hello);
     admit(channel);
-    return !channel.closing();
+    if (channel.closing()) return false;
+    if (channel.dialled()) handler_.on_peer_taken(from);  // it has answered this node's greeting
+    return true;
 }
 
 // ---- of the log that a member has (known_logs.h) --------------------------------------------------------------------
@@ -104,15 +105,15 @@ void Peers::admit(Channel& channel) {
     if (known != nullptr && known->listed) {
         switch (logs_.judge(id, log)) {
             case KnownLogs::Verdict::kAnother:
-                reject(channel,
-                       fmt::format(
-                           "node {} has another log ({:016x}) than the one that {} has met ({:016x}): its "
-                           "data is "
-                           "lost, and with it how it voted and what it acknowledged. Put the data back, or "
-                           "remove the member and add it again under a new name, with an empty directory "
-                           "(outrider ctl member remove, member add)",
-                           channel.greeting().name(), log, self_.name, logs_.of(id)),
-                       proto::Reject::LOST_LOG);
+                reject(
+                    channel,
+                    fmt::format(
+                        "node {} has another log ({:016x}) than the one that {} has met ({:016x}): "
+                        "its data is lost, and with it how it voted and what it acknowledged. Put the data "
+                        "back, or remove the member and add it again under a new name, with an empty "
+                        "directory (outrider ctl member remove, member add)",
+                        channel.greeting().name(), log, self_.name, logs_.of(id)),
+                    proto::Reject::LOST_LOG);
                 return;
             case KnownLogs::Verdict::kNew:
                 logs_.remember(id, log);

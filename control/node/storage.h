@@ -101,6 +101,10 @@ class Storage {
     std::uint64_t log_id() const { return log_id_; }
 
   private:
+    // Behind the name of a leader's snapshot, an empty file, from before that is in place until the log names it.
+    static constexpr std::string_view kInstalling = ".installing";
+    static constexpr const char* kPeers = "peers";  // known_logs.h
+
     struct Saver;
     // Of the raft entry `entry` or the first behind it: where in the log it stands. Used on the log's thread only.
     struct Mark {
@@ -116,6 +120,7 @@ class Storage {
     Storage(wal::FileSystem& files, std::string directory)
         : files_(files), directory_(std::move(directory)) {}
 
+    // storage_open.cc
     Result<void> recover(std::uint64_t segment_bytes);
     Result<void> check_whole() const;
     Result<void> read_peers();
@@ -170,6 +175,8 @@ class Storage {
     std::unique_ptr<wal::WalThread> log_thread_;
     std::unique_ptr<TaskThread> file_thread_;
 };
+
+Result<SnapshotParser::Snapshot> read_snapshot_file(wal::FileSystem& files, const std::string& name);
 
 // Writes a snapshot file, whole and synced, and gives it its name.
 Result<void> write_snapshot_file(wal::FileSystem& files, const std::string& directory,
