@@ -111,6 +111,21 @@ def test_a_founder_that_starts_late_is_taken(quorum):
     quorum.leader().put("with it", "2")
 
 
+def test_an_emptied_founder_elects_nobody_with_one_that_never_met_it(quorum):
+    """Those two would be a majority that lacks what the third has acknowledged."""
+    first, lost, late = quorum.nodes
+    first.start()
+    lost.start()
+    quorum.leader(among=[first, lost]).put("kept", "1")
+    empty(lost)
+    late.start()
+    assert "has another log" in refused(lost)
+    quorum.nodes.remove(lost)
+    assert late.range("kept") == {"kept": "1"}
+    assert quorum.leader().range("kept") == {"kept": "1"}
+    shutil.rmtree(lost.directory)
+
+
 def test_a_disk_may_move_to_another_directory(quorum):
     """A copy is the same log: what was promised is in it."""
     quorum.start()
