@@ -378,7 +378,7 @@ def test_a_voter_whose_disk_was_emptied_is_not_taken_back(quorum):
     lost.kill()
     quorum.nodes.remove(lost)
     node = newcomer(quorum, peer=lost.peer_port)
-    node.ready = lambda: "yet: add it" in node.log(None)
+    node.ready = lambda: "has had its data already" in node.log(None)
     node.start()
     del node.ready
     wait_for("a member to say why", lambda: any("to be the member there, which votes" in one.log(None) for one in quorum.nodes))

@@ -136,6 +136,10 @@ Result<Identity> ask_to_join(const config::ControlSettings& settings) {
             } else if (answer->cluster() != settings.cluster) {
                 return Error{"control.cluster: the cluster of " + name + " is named \"" + answer->cluster() +
                              "\", and the file says \"" + settings.cluster + "\""};
+            } else if (answer->lost()) {
+                problem = "the member with the address " + own_address +
+                          " has had its data already, and this directory is empty: remove the member and "
+                          "add it again (outrider ctl member remove, member add)";
             } else if (answer->node_id() == 0) {
                 problem = "no member of the cluster has the address " + own_address +
                           " yet: add it (outrider ctl member add http://" + own_address + ")";

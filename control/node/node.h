@@ -33,6 +33,7 @@
 #include "base/uv/loop.h"
 #include "config/control_settings.h"
 #include "control/node/alarm.h"
+#include "control/node/founding.h"
 #include "control/node/peers.h"
 #include "control/node/request.h"
 #include "control/node/request_table.h"
@@ -156,6 +157,11 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_frame(raft::NodeId from, proto::Frame& frame) override;
     void on_peer_connected(raft::NodeId peer) override;
     void on_peer_lost(raft::NodeId peer, bool replaced) override;
+    void on_peer_taken(raft::NodeId peer) override;
+    void on_peer_not_reached(raft::NodeId peer) override;
+    void on_log_lost(const std::string& reason) override { fail(reason); }
+    void keep_known_logs(const KnownLogs& logs, std::function<void()> done) override;
+    void consider_founded();
     void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) override;
     void on_durable(raft::WriteId last) override;
     void on_storage_failed(const std::string& reason) override { fail(reason); }
@@ -232,6 +238,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     WatchSink* sink_ = nullptr;
     std::unique_ptr<raft::Core> core_;
     std::unique_ptr<Peers> peers_;
+    std::optional<Founding> founding_;  // until it may take part in consensus
     proto::Frame outgoing_;
 
     raft::WriteId hard_state_write_;  // the last that has one

@@ -97,6 +97,7 @@ void Node::apply_configuration(const raft::Entry& entry) {
     const bool member = entry.configuration->find(identity_.node) != nullptr;
     if (member_ && !member) leave();
     member_ = member;
+    if (entry.index >= core_->log().configuration_index()) peers_->forget_others(*entry.configuration);
 }
 
 // ---- watches and leases ---------------------------------------------------------------------------------------------
@@ -182,6 +183,7 @@ void Node::on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::S
     bytes_since_snapshot_ = 0;
     hub_.restored(seen, *store_);
     member_ = meta.configuration->find(identity_.node) != nullptr;
+    if (meta.index >= core_->log().configuration_index()) peers_->forget_others(*meta.configuration);
     // Whether what was sent to a leader is in there cannot be told; an entry's index does not tell, it may be another leader's.
     refuse_sent_before(raft::Term{core_->term().value + 1});
     answer_reads();
