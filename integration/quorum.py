@@ -82,10 +82,12 @@ class ControlNode(Process):
         finally:
             connection.close()
 
-    def call(self, path, body=None, patience=PATIENCE):
+    def call(self, path, body=None, patience=PATIENCE, session=None):
+        """`session`: its id and the sequence of this command in it."""
+        headers = {"outrider-session": session[0], "outrider-sequence": str(session[1])} if session else {}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience)
         try:
-            connection.request("POST", "/v3" + path, json.dumps(body or {}))
+            connection.request("POST", "/v3" + path, json.dumps(body or {}), headers)
             response = connection.getresponse()
             answer = response.read()
         except http.client.HTTPException as error:

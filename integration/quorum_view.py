@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """What clients see of a quorum of three real nodes while those are killed, stopped and started: a check of consistency from outside.
 
-Clients put, delete, compare and swap, write several keys at once and read through any node, some with no patience at all; a watch at
-each node tells all changes from the first on; some hold leases, and old revisions are given up. Meanwhile, one after the other:
+Clients put, delete, compare and swap, write several keys at once and read through any node, some with no patience at all; half of the
+writes are repeated in a session until their outcome is known; a watch at each node tells all changes from the first on; some hold
+leases, and old revisions are given up. Meanwhile, one after the other:
 
   kill   kill -9 and a start on the same data: of one node, a majority, or all at once
   pause  SIGSTOP, and SIGCONT after a while
@@ -22,9 +23,9 @@ At the end, when all is calm:
   quorum_view.py [--seed N] [--seconds S] [--strikes N] [--clients N] [--faults kill,pause,…] [--break …]
 
 `--break` must be found out, or the check itself is worth nothing: `lost` takes one acknowledged write out of the order, `twice` repeats
-one change in a watch, `stale` asks one node for its own state where a linearizable read is promised, `lying` has disks that
-answer a sync and do nothing before the power fails. Which call meets which failure depends on the machine; the seed gives the
-clients' and the killer's choices again, not their interleaving.
+one change in a watch, `stale` asks one node for its own state where a linearizable read is promised, `careless` repeats writes without
+their session, `lying` has disks that answer a sync and do nothing before the power fails. Which call meets which failure depends on the
+machine; the seed gives the clients' and the killer's choices again, not their interleaving.
 
 OUTRIDER_BIN names the program, OUTRIDER_FAULTY_DISK the library of tests/faulty_disk (for power, disk). Exit code: 0 no violation, 1 some, 2 usage.
 """
@@ -127,7 +128,8 @@ def check(options):
         began = time.monotonic()
         stop, over = threading.Event(), threading.Event()
         history = History()
-        clients = [Client(history, world.nodes, number, options.seed, stop, options.broken == "stale") for number in range(options.clients)]
+        broken = {how: options.broken == how for how in ("stale", "careless")}
+        clients = [Client(history, world.nodes, number, options.seed, stop, **broken) for number in range(options.clients)]
         watchers = [Watcher(node, over) for node in world.nodes]
         holders = [Holder(world.nodes, number, options.seed, stop) for number in range(options.holders)]
         compactor = Compactor(world.nodes, watchers, options.seed, stop)
@@ -146,7 +148,7 @@ def check(options):
         return {
             "seed": options.seed, "seconds": round(time.monotonic() - began, 1), **killer.strikes, "nodes killed": killer.kills,
             "disks cut off": killer.losses, "calls": len(history.calls), "acknowledged": history.acknowledged,
-            "unknown": sum(call.outcome == "unknown" for call in history.calls),
+            "unknown": sum(call.outcome == "unknown" for call in history.calls), "repeats": history.repeats,
             "leases": sum(len(holder.leases) for holder in holders), "compactions": compactor.count,
             "longest without a write": round(history.longest, 2), "streams": sum(watcher.streams for watcher in watchers),
             "violations": len(found)}, found
@@ -160,7 +162,8 @@ def parse(arguments):
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--holders", type=int, default=2, help="of leases")
     parser.add_argument("--faults", default="kill,pause", help=f"of {','.join(FAULTS)} (default: kill,pause)")
-    parser.add_argument("--break", dest="broken", choices=["lost", "twice", "stale", "lying"], default=None, help="this must be found out")
+    parser.add_argument("--break", dest="broken", choices=["lost", "twice", "stale", "careless", "lying"], default=None,
+                        help="this must be found out")
     options = parser.parse_args(arguments)
     options.faults = options.faults.split(",") if options.broken != "lying" else ["power"]
     if not set(options.faults) <= set(FAULTS):

@@ -44,10 +44,10 @@ Problem problem_of(store::Status status) {
             return {Code::kInvalidArgument, "transactions are nested too deep"};
         case Status::kSessionUnknown:
             return {Code::kNotFound,
-                    "the session is not open (or was idle for too long); the command took no effect"};
+                    "the session is not open, or was idle for too long: the command took no effect now"};
         case Status::kSessionStale:
             return {Code::kFailedPrecondition,
-                    "a later command of this session was applied; this one took no effect now"};
+                    "a later command of the session has been applied: this one took no effect now"};
         case Status::kSessionsFull:
             return {Code::kResourceExhausted,
                     "too many sessions are open: close some, or wait until idle ones end"};

@@ -53,6 +53,9 @@ inline constexpr Problem kNoLeader{Code::kUnavailable, "etcdserver: no leader"};
 inline constexpr Problem kLeaderChanged{Code::kUnavailable, "etcdserver: leader changed"};
 inline constexpr Problem kTimeout{Code::kUnavailable, "etcdserver: request timed out"};
 inline constexpr Problem kTooManyRequests{Code::kResourceExhausted, "etcdserver: too many requests"};
+inline constexpr Problem kAnotherCall{
+    Code::kFailedPrecondition,
+    "the session's command with this sequence was another call: this one took no effect now"};
 inline constexpr Problem kStopped{Code::kUnavailable, "etcdserver: server stopped"};
 inline Answer refuse(const Problem& problem) {
     return refuse(problem.code, problem.text);

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/exposition.h"
 #include "control/node/api_backup.h"
 
@@ -57,6 +58,7 @@ void ApiCall::on_request() {
         refuse(api::problem_of(store::Status::kRequestTooLarge));
         return;
     }
+    if (!take_session()) return;
     if (stream_) {
         server_.add_stream(*this);
         let_body_rest();
@@ -111,6 +113,23 @@ void ApiCall::on_aborted(AbortReason) {
     drop_watches();
 }
 
+// False: refused.
+bool ApiCall::take_session() {
+    std::vector<std::string_view> sessions;
+    std::vector<std::string_view> sequences;
+    for (const http::FieldRef& field : request().all()) {
+        if (iequals(request().name(field), api::kSessionHeader)) sessions.push_back(request().value(field));
+        if (iequals(request().name(field), api::kSequenceHeader)) sequences.push_back(request().value(field));
+    }
+    const auto use = api::session_use(call_, sessions, sequences, server_.node().identity().cluster_id);
+    if (const auto* answer = std::get_if<api::Answer>(&use)) {
+        send(*answer);
+        return false;
+    }
+    session_ = std::get<api::SessionUse>(use);
+    return true;
+}
+
 void ApiCall::send(const api::Answer& answer) {
     stream_ = false;
     start_response(answer.status, http::reason_phrase(answer.status), Body::kLength, answer.body.size(),
@@ -157,7 +176,9 @@ void ApiCall::run() {
     }
     request_ = std::move(std::get<api::Request>(parsed));
     Node& node = server_.node();
-    const auto command = [&](auto& what) { begin_command({{}, 0, 0, std::move(what)}); };
+    const auto command = [&](auto& what) {
+        begin_command({session_.session, session_.sequence, 0, std::move(what)});
+    };
     const store::Revision revision = node.store().revision();
     switch (call_) {
         case api::Call::kRange:
@@ -209,6 +230,16 @@ void ApiCall::run() {
         case api::Call::kSnapshot:
             begin_backup();
             break;
+        case api::Call::kSessionOpen:
+            begin_command({{}, 0, 0, store::SessionOpenRequest{}});
+            break;
+        case api::Call::kSessionClose:
+            begin_command({{},
+                           0,
+                           0,
+                           store::SessionCloseRequest{api::session_named(
+                               std::get<api::SessionClose>(*request_).name, node.identity().cluster_id)}});
+            break;
         case api::Call::kLeaseKeepAlive:
         case api::Call::kWatch:
             send(api::refuse(api::Code::kUnimplemented, "unknown call"));
@@ -234,8 +265,9 @@ void ApiCall::answer_range() {
 }
 
 void ApiCall::begin(store::TxnRequest& txn) {
-    if (!store::Store::read_only(txn)) {
-        begin_command({{}, 0, 0, std::move(txn)});
+    // With a session it goes through the log although it only reads: its answer is to be the same when it is repeated.
+    if (session_.sequence != 0 || !store::Store::read_only(txn)) {
+        begin_command({session_.session, session_.sequence, 0, std::move(txn)});
         return;
     }
     const store::Command command{{}, 0, 0, txn};
@@ -251,10 +283,32 @@ void ApiCall::begin_command(store::Command command) {
     Node& node = server_.node();
     store::Status status = store::Store::check(command, node.limits());
     if (status == store::Status::kOk) status = node.store().admit(command, node.limits());
-    if (status != store::Status::kOk) {
+    if (status == store::Status::kNoSpace && session_.sequence != 0) {
+        without_space_ = true;
+        node.read(*this);
+    } else if (status != store::Status::kOk) {
         refuse(api::problem_of(status));
     } else {
         node.propose(*this, std::move(command));
+    }
+}
+
+// The store shows what had taken effect when this was asked; whatever had is answered so, also when it filled the store.
+void ApiCall::answer_without_space() {
+    const store::SessionTable& sessions = server_.node().store().sessions();
+    switch (sessions.judge(session_.session, session_.sequence)) {
+        case store::SessionTable::Verdict::kRepeat:
+            send(server_.responder().command(call_, sessions.repeat(session_.session)));
+            break;
+        case store::SessionTable::Verdict::kStale:
+            refuse(api::problem_of(store::Status::kSessionStale));
+            break;
+        case store::SessionTable::Verdict::kUnknown:
+            refuse(api::problem_of(store::Status::kSessionUnknown));
+            break;
+        case store::SessionTable::Verdict::kApply:
+            refuse(api::problem_of(store::Status::kNoSpace));
+            break;
     }
 }
 
@@ -264,7 +318,9 @@ void ApiCall::on_applied(const store::Response& response) {
 
 void ApiCall::on_readable() {
     const Node& node = server_.node();
-    if (call_ == api::Call::kRange) {
+    if (without_space_) {
+        answer_without_space();
+    } else if (call_ == api::Call::kRange) {
         answer_range();
     } else if (call_ == api::Call::kTxn) {
         send(server_.responder().command(call_, node.store().read(std::get<store::TxnRequest>(*request_))));

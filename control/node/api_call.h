@@ -13,6 +13,7 @@
 #include "base/http/server_connection.h"
 #include "control/api/requests.h"
 #include "control/api/responses.h"
+#include "control/api/session.h"
 #include "control/node/api_server.h"
 #include "control/node/request.h"
 
@@ -51,6 +52,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     void on_members(raft::Refusal refusal) override;
     void on_refused(const api::Problem& problem) override;
 
+    bool take_session();
     void send(const api::Answer& answer);
     void refuse(const api::Problem& problem) { send(api::refuse(problem)); }
     bool answer_page();
@@ -64,6 +66,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     void begin(store::RangeRequest& range);
     void begin(store::TxnRequest& txn);
     void begin_command(store::Command command);
+    void answer_without_space();
     void answer_range();
     void answer_time_to_live(std::int64_t seconds);
     api::Status status() const;
@@ -95,7 +98,9 @@ class ApiCall final : public http::ServerExchange, public Request {
     bool taking_ = false;  // next_message() runs
     std::uint64_t held_bytes_ = 0;
     std::string body_;
+    api::SessionUse session_;
     std::optional<api::Request> request_;
+    bool without_space_ = false;  // for a session's command, which may be a repeat
     api::MessageSplitter messages_;
     std::map<std::int64_t, store::WatchId> watches_;
     std::int64_t next_watch_id_ = 0;

@@ -189,6 +189,8 @@ void Process::collect_metrics() {
         samples.gauge("control_store_keys", "Keys with history", number(node_->store().key_count()));
         samples.gauge("control_revision", "Of the key space", number(node_->store().revision().value));
         samples.gauge("control_leases", "Leases that are granted", number(node_->lease_count()));
+        samples.gauge("control_sessions", "Sessions of clients that are open",
+                      number(node_->store().sessions().all().size()));
         samples.gauge("control_watchers", "Watches of this node's clients", number(node_->watches().size()));
         samples.gauge("control_requests_waiting", "Requests that wait at this node",
                       number(node_->waiting()));

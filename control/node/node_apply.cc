@@ -64,7 +64,8 @@ void Node::apply_command(raft::Entry& entry) {
     if (std::holds_alternative<store::CompactRequest>(command.request)) pump_watches();
     const store::Store::Applied applied = store_->apply(entry.index.value, command);
     hub_.applied(applied.events);
-    if (lease_leading_) follow_leases(command, applied.response);
+    // A repeated answer speaks of another time: the lease that it grants may be gone, the one that it revokes granted anew.
+    if (lease_leading_ && !applied.repeated) follow_leases(command, applied.response);
     if (waiting) waiting->request->on_applied(applied.response);
 }
 
