@@ -15,7 +15,7 @@ import shutil
 import struct
 
 RECORD = struct.Struct("<B3xiQII")
-CONTROL = struct.Struct("<iiqQ")
+CONTROL = struct.Struct("<iiqQII")
 SECTOR = 512
 PAGE = 4096
 
@@ -212,15 +212,14 @@ class FaultyDisk:
         self.root = pathlib.Path(root)
         self.journal = pathlib.Path(beside) / "disk.journal"
         self.switches = pathlib.Path(beside) / "disk.control"
-        self.switches.write_bytes(CONTROL.pack(0, 0, -1, 0))
+        self.switches.write_bytes(CONTROL.pack(0, 0, -1, 0, 0, 0))
         with open(self.switches, "r+b") as file:
             self.control = mmap.mmap(file.fileno(), CONTROL.size)
         self.virtual = VirtualDisk(self.root)
 
-    def prefix(self):
-        """What starts a program on this disk."""
-        return ["env", f"LD_PRELOAD={library()}", f"FAULTY_DISK_ROOT={self.root}", f"FAULTY_DISK_JOURNAL={self.journal}",
-                f"FAULTY_DISK_CONTROL={self.switches}"]
+    def environment(self):
+        """Of a program on this disk, beside the library in LD_PRELOAD."""
+        return {"FAULTY_DISK_ROOT": str(self.root), "FAULTY_DISK_JOURNAL": str(self.journal), "FAULTY_DISK_CONTROL": str(self.switches)}
 
     # Each switch is written alone: the node counts in the same file.
     def fail_syncs(self, error=errno.EIO):
@@ -233,12 +232,21 @@ class FaultyDisk:
     def room(self, size):
         struct.pack_into("<q", self.control, 8, size)
 
+    def delay_syncs(self, seconds):
+        """Each takes so much longer."""
+        struct.pack_into("<I", self.control, 24, round(seconds * 1e3))
+
     def heal(self):
         self.fail_syncs(0)
         self.room(-1)
+        self.delay_syncs(0)
 
     def failures(self):
         return CONTROL.unpack(self.control[:])[3]
+
+    def delayed(self):
+        """Syncs that took longer."""
+        return CONTROL.unpack(self.control[:])[5]
 
     def absorb(self):
         """The process has ended: what it wrote to the journal is known from now on. Before every start."""
