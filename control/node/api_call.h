@@ -52,7 +52,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     void on_refused(const api::Problem& problem) override;
 
     void send(const api::Answer& answer);
-    void refuse(const api::Problem& problem) { send(api::refuse(problem)); }
+    void refuse(const api::Problem& problem);
     bool answer_page();
     std::string health() const;
 
