@@ -45,6 +45,26 @@ class Inode:
         self.done += count
 
 
+    def bytes_now(self):
+        """A file's, as the process sees them."""
+        found = bytearray(self.durable)
+        for operation in self.pending:
+            apply(found, operation)
+        return bytes(found)
+
+    def follow(self, real):
+        """The file is `real`: what leads there is pending."""
+        now = self.bytes_now()
+        if now == real:
+            return
+        if len(now) != len(real):
+            self.pending.append(("truncate", len(real)))
+            now = now[:len(real)].ljust(len(real), b"\0")
+        at = next((at for at in range(0, len(real), SECTOR) if now[at:at + SECTOR] != real[at:at + SECTOR]), len(real))
+        if at < len(real):
+            self.pending.append(("write", at, real[at:]))
+
+
 def apply(state, operation):
     kind, *rest = operation
     if kind == "write":
@@ -139,6 +159,27 @@ class VirtualDisk:
     def process_ended(self):
         self.open.clear()
         self.syncs.clear()
+
+    def catch_up(self, path, inode=None):
+        """Another process goes on with the files at `path`: what the last one did and had no time to write down, since it was killed, has
+        been done, and is durable when this one syncs it."""
+        inode = inode or self.top
+        there = {entry.name: entry for entry in pathlib.Path(path).iterdir()}
+        for name in sorted(set(there) - set(inode.now)):
+            if there[name].is_dir():
+                self._change(inode, ("link", name, Inode(directory=True)))
+                continue
+            content = there[name].read_bytes()
+            origin = next((old for old, child in inode.now.items()
+                           if old not in there and not child.directory and child.bytes_now() == content), None)
+            self._change(inode, ("rename", origin, name) if origin else ("link", name, Inode()))
+        for name in sorted(set(inode.now) - set(there)):
+            self._change(inode, ("unlink", name))
+        for name, child in inode.now.items():
+            if child.directory:
+                self.catch_up(there[name], child)
+            else:
+                child.follow(there[name].read_bytes())
 
     def sync_all(self, inode=None):
         """As if all of it had been synced."""
@@ -249,11 +290,16 @@ class FaultyDisk:
         return CONTROL.unpack(self.control[:])[5]
 
     def absorb(self):
-        """The process has ended: what it wrote to the journal is known from now on. Before every start."""
+        """The process has ended: what it wrote to the journal is known from now on."""
         if self.journal.exists():
             self.virtual.replay(self.journal.read_bytes())
             self.journal.write_bytes(b"")
         self.virtual.process_ended()
+
+    def before_start(self):
+        self.absorb()
+        if self.root.exists():
+            self.virtual.catch_up(self.root)
 
     def power_loss(self, rng, spare=True):
         """The process has been killed."""

@@ -48,7 +48,7 @@ class Node(ControlNode):
 
     def start(self):
         if self.disk:
-            self.disk.absorb()
+            self.disk.before_start()
         return super().start()
 
 
