@@ -173,7 +173,7 @@ class Client:
         connection = self.kept.pop(node.node_name, None)
         try:
             if connection is None:
-                connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=patience)
+                connection = http.client.HTTPConnection(node.host, node.port, timeout=patience)
                 try:
                     connection.connect()
                 except ConnectionRefusedError as error:
@@ -243,7 +243,7 @@ class Watcher:
             self.error = error
 
     def _follow(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.node.port, timeout=1)
+        connection = http.client.HTTPConnection(self.node.host, self.node.port, timeout=1)
         try:
             body = {"create_request": {**RANGE, "start_revision": str(self.next)}}
             connection.request("POST", "/v3/watch", json.dumps(body))

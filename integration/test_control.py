@@ -535,6 +535,25 @@ def test_the_directories_above_its_data_are_made():
     node.stop()
 
 
+def test_a_full_store_says_its_limit_and_is_emptied_as_it_says():
+    node = ControlNode("x", free_port(), free_port(), {}, max_store="1MiB")
+    node.start()
+    try:
+        with pytest.raises(Refused) as caught:
+            for i in range(100):
+                last = node.put(f"k{i % 20}", "x" * 50_000)["header"]["revision"]
+        assert caught.value.status == 429
+        assert caught.value.answer == {"error": "etcdserver: mvcc: database space exceeded", "code": 8, "message":
+                                       "etcdserver: mvcc: database space exceeded: control.max_store is 1MiB. Delete keys, then compact: "
+                                       "old revisions count too"}
+        deleted = node.call("/kv/deleterange", {"key": text("k"), "range_end": text("l")})["header"]["revision"]
+        assert int(deleted) == int(last) + 1
+        node.call("/kv/compaction", {"revision": deleted})
+        node.put("k", "there is room again")
+    finally:
+        node.stop()
+
+
 def test_one_node_is_a_quorum():
     quorum = Quorum(1).start()
     try:

@@ -27,7 +27,7 @@ Problem problem_of(store::Status status) {
         case Status::kFutureRevision:
             return {Code::kOutOfRange, "etcdserver: mvcc: required revision is a future revision"};
         case Status::kNoSpace:
-            return {Code::kResourceExhausted, "etcdserver: mvcc: database space exceeded"};
+            return kNoSpace;
         case Status::kLeaseNotFound:
             return {Code::kNotFound, "etcdserver: requested lease not found"};
         case Status::kLeaseExists:
@@ -83,14 +83,29 @@ int http_status(Code code) {
     return 500;
 }
 
-Answer refuse(Code code, std::string_view text) {
-    std::string escaped;
-    append_json_escaped(escaped, text);
+namespace {
+
+Answer refuse(Code code, std::string_view error, std::string_view message) {
     Answer answer;
     answer.status = http_status(code);
-    answer.body = "{\"error\":\"" + escaped + "\",\"message\":\"" + escaped +
-                  "\",\"code\":" + std::to_string(static_cast<int>(code)) + "}";
+    answer.body = "{\"error\":\"";
+    append_json_escaped(answer.body, error);
+    answer.body += "\",\"message\":\"";
+    append_json_escaped(answer.body, message);
+    answer.body += "\",\"code\":" + std::to_string(static_cast<int>(code)) + "}";
     return answer;
+}
+
+}  // namespace
+
+Answer refuse(Code code, std::string_view text) {
+    return refuse(code, text, text);
+}
+
+Answer refuse_without_space(Bytes store_max) {
+    return refuse(kNoSpace.code, kNoSpace.text,
+                  std::string(kNoSpace.text) + ": control.max_store is " + to_string(store_max) +
+                      ". Delete keys, then compact: old revisions count too");
 }
 
 Answer refuse(store::Status status) {

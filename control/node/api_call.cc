@@ -352,6 +352,13 @@ void ApiCall::on_lease(std::int64_t seconds) {
     next_message();
 }
 
+void ApiCall::refuse(const api::Problem& problem) {
+    if (problem.text == api::kNoSpace.text)
+        send(api::refuse_without_space(Bytes{server_.node().limits().store_bytes_max}));
+    else
+        send(api::refuse(problem));
+}
+
 void ApiCall::on_refused(const api::Problem& problem) {
     if (stream_) {
         fail_stream(problem);

@@ -54,7 +54,7 @@ class ApiCall final : public http::ServerExchange, public Request {
 
     bool take_session();
     void send(const api::Answer& answer);
-    void refuse(const api::Problem& problem) { send(api::refuse(problem)); }
+    void refuse(const api::Problem& problem);
     bool answer_page();
     std::string health() const;
 
