@@ -79,6 +79,8 @@ class Core {
     LogIndex low_water_mark() const;
     // Whether a read at that time needs no round: this leader holds a lease (thesis 6.4.1). For checks and for status.
     bool lease_holds(Instant now) const;
+    // Whether that learner, at this leader, lacks so little that it may vote (Options::promotion_lag_max).
+    bool caught_up(NodeId learner) const;
 
   private:
     struct PendingRead {
@@ -147,6 +149,7 @@ class Core {
     void lead(const Tick&);
     void follow_configuration(LogIndex next_of_new_peers);
     Progress* peer(NodeId id);
+    const Progress* peer(NodeId id) const;
     Entry next_entry(EntryType type) const;
     void append_own(Entry entry);
     void broadcast_append();
