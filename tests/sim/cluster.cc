@@ -196,7 +196,7 @@ void Cluster::start(std::uint32_t id) {
     Node& node = nodes_[id];
     node.syncing = false;
     node.armed.reset();
-    node.paused_until = {};
+    node.paused_until = node.hears_from = {};
     node.shell =
         std::make_unique<raft::Shell>(*this, raft::NodeId{id}, profile_.options, random_.next(), *node.disk,
                                       application_.machine(id), profile_.chunk_bytes, local(node, now_));
@@ -253,8 +253,8 @@ void Cluster::settle(std::uint32_t id) {
 
 void Cluster::deliver(const Event& event) {
     Node& node = nodes_[event.who];
-    if (node.shell != nullptr && node.paused_until > now_) {
-        push(node.paused_until, event.kind, event.who, event.what);
+    if (node.shell != nullptr && node.hears_from > now_) {
+        push(node.hears_from, event.kind, event.who, event.what);
         return;
     }
     raft::Message message = std::move(messages_[event.what]);
@@ -272,8 +272,8 @@ void Cluster::tell_closed(std::uint32_t node, std::uint32_t peer) {
 void Cluster::closed(const Event& event) {
     Node& node = nodes_[event.who];
     if (node.shell == nullptr || node.epoch != event.epoch) return;
-    if (node.paused_until > now_) {
-        push(node.paused_until, event.kind, event.who, event.what, event.epoch);
+    if (node.hears_from > now_) {
+        push(node.hears_from, event.kind, event.who, event.what, event.epoch);
         return;
     }
     if (trace_) note(event.who, "loses its connection to " + std::to_string(event.what));
@@ -304,7 +304,7 @@ void Cluster::heal_all() {
         std::fill(from.begin(), from.end(), false);
     }
     for (std::uint32_t id = 1; id < nodes_.size(); ++id) {
-        nodes_[id].paused_until = nodes_[id].stalled_until = {};
+        nodes_[id].paused_until = nodes_[id].hears_from = nodes_[id].stalled_until = {};
         if (nodes_[id].disk != nullptr && nodes_[id].shell == nullptr) start(id);
     }
     application_.healed();

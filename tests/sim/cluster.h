@@ -94,6 +94,7 @@ class Cluster : public raft::Shell::World {
         double rate = 1;
         Duration offset{};
         Instant paused_until{};
+        Instant hears_from{};          // peers, after a pause: clients' sockets may be read before theirs
         Instant stalled_until{};       // its disk: no sync ends before
         std::optional<Instant> armed;  // for a Tick
         bool syncing = false;

@@ -134,6 +134,8 @@ void Cluster::one_way() {
 void Cluster::pause() {
     const std::uint32_t id = victim();
     nodes_[id].paused_until = now_ + between(1ms, profile_.pause_max);
+    nodes_[id].hears_from =
+        nodes_[id].paused_until + (random_.below(2) == 0 ? Duration{} : between(0ms, 2ms));
     if (trace_) note(id, "pauses");
 }
 
