@@ -7,7 +7,9 @@ A direction that is held is a network that drops its packets: what a node sends 
 arrives when the partition heals, as TCP would send it again; connections and greetings get no answer. (In a real network a connection
 whose acknowledgements are lost stalls in the other direction too, sooner or later; here that direction goes on.)
 
-On stdin `hold FROM TO`, `heal`; each is answered with `done` when it is in force. Ends with its stdin.
+What passes may also be delayed, in all directions alike: a network whose other end is far away.
+
+On stdin `hold FROM TO`, `delay MILLISECONDS`, `heal` (which ends both); each is answered with `done` when it is in force. Ends with its stdin.
 """
 import json
 import os
@@ -16,6 +18,8 @@ import socket
 import struct
 import subprocess
 import sys
+import time
+from collections import deque
 
 BUFFER_MAX = 1 << 20
 
@@ -61,6 +65,7 @@ class End:
         self.sock = sock
         self.other = None
         self.data = bytearray()
+        self.late = deque()  # behind data: what is still under way, with when it arrives
         self.ended = False
         self.name = None  # of the node behind it
         self.told = False  # something of it has reached the other
@@ -71,6 +76,7 @@ class Relay:
     def __init__(self, targets):
         self.selector = selectors.DefaultSelector()
         self.held = set()
+        self.delay = 0
         self.pairs = set()
         self.ports = {}
         self.input = bytearray()
@@ -84,8 +90,21 @@ class Relay:
 
     def run(self):
         while True:
-            for key, mask in self.selector.select():
+            for key, mask in self.selector.select(self._arrive()):
                 key.data(mask)
+
+    def _arrive(self):
+        """In how many seconds what is under way arrives next."""
+        now = time.monotonic()
+        for pair in list(self.pairs):
+            due = [end for end in pair if end.late and end.late[0][0] <= now]
+            for end in due:
+                while end.late and end.late[0][0] <= now:
+                    end.data += end.late.popleft()[1]
+            if due:
+                self._settle(pair)
+        times = [end.late[0][0] for pair in self.pairs for end in pair if end.late]
+        return max(0, min(times) - now) if times else None
 
     def _command(self, _):
         text = os.read(0, 4096)
@@ -97,8 +116,11 @@ class Relay:
             words = line.decode().split()
             if words[0] == "hold":
                 self.held.add((words[1], words[2]))
+            elif words[0] == "delay":
+                self.delay = int(words[1]) / 1000
             else:
                 self.held.clear()
+                self.delay = 0
                 # What did not come to be a connection does not become one later: its packets are gone.
                 for pair in [pair for pair in self.pairs if not all(end.told for end in pair)]:
                     self._close(pair)
@@ -137,7 +159,7 @@ class Relay:
             if end.name is None:
                 end.name = caller(end.data)
         for end in pair:
-            if end.ended and not self._blocked(end) and not end.data:
+            if end.ended and not self._blocked(end) and not end.data and not end.late:
                 self._close(pair)
                 return
         for end in pair:
@@ -149,6 +171,7 @@ class Relay:
                 interest |= selectors.EVENT_WRITE
             if end.ended and not self._blocked(end.other):
                 end.other.data.clear()  # nobody is there to take it
+                end.other.late.clear()
             self._wait(end, interest)
 
     def _wait(self, end, interest):
@@ -170,7 +193,10 @@ class Relay:
                 end.other.told = True
             if mask & selectors.EVENT_READ and end.interest & selectors.EVENT_READ:
                 data = end.sock.recv(1 << 16)
-                end.data += data
+                if self.delay or end.late:
+                    end.late.append((time.monotonic() + self.delay, data))
+                else:
+                    end.data += data
                 end.ended = end.ended or not data
         except BlockingIOError:
             pass
@@ -204,6 +230,9 @@ class PeerRelay:
 
     def hold(self, sender, receiver):
         self._say(f"hold {sender} {receiver}")
+
+    def delay(self, milliseconds):
+        self._say(f"delay {milliseconds}")
 
     def heal(self):
         self._say("heal")

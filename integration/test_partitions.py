@@ -1,4 +1,6 @@
 """Partitions between three real nodes, also in one direction, through relays (peer_relay.py). Under load: quorum_view.py --faults partition."""
+import time
+
 import pytest
 
 from quorum import Refused, wait_for
@@ -91,3 +93,13 @@ def test_when_nobody_hears_anybody_nothing_is_promised(quorum):
     quorum.leader()
     quorum.nodes[0].put("alone", "y")
     assert quorum.nodes[2].range("alone") == {"alone": "y"}
+
+
+def test_a_follower_reads_though_every_answer_takes_longer_than_an_election_timeout(quorum):
+    """300 ms, by quorum.py. Its question and the answer, and the round in between, are four ways; heartbeats come as often as ever."""
+    follower = quorum.followers()[0]
+    quorum.leader().put("far", "away")
+    quorum.relay.delay(110)
+    before = time.monotonic()
+    assert follower.range("far") == {"far": "away"}
+    assert time.monotonic() - before > 0.4

@@ -165,7 +165,7 @@ void Node::on_role(const raft::RoleChange& change) {
         if (handed_over_) loop_.post(std::exchange(handed_over_, nullptr));
     }
     // Reads that another leader was asked for may never be answered.
-    requeue_reads(Duration(0));
+    ask_reads_anew(Duration(0));
     if (change.leader != raft::kNoNode) unpark();
 }
 
@@ -270,7 +270,7 @@ void Node::on_peer_connected(raft::NodeId) {
 void Node::on_peer_lost(raft::NodeId peer, bool replaced) {
     if (closed_ || peer != core_->leader()) return;
     if (!replaced) step(raft::LeaderGone{peer});
-    requeue_reads(Duration(0));
+    ask_reads_anew(Duration(0));
     for (const std::uint64_t sequence : requests_.of_kind(RequestTable::Kind::kLease)) {
         RequestTable::Entry* entry = requests_.find(sequence);
         if (entry->sent && !lease_answers_.contains(sequence)) park(sequence, *entry);

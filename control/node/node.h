@@ -35,6 +35,7 @@
 #include "control/node/alarm.h"
 #include "control/node/founding.h"
 #include "control/node/peers.h"
+#include "control/node/read_rounds.h"
 #include "control/node/request.h"
 #include "control/node/request_table.h"
 #include "control/node/storage.h"
@@ -126,17 +127,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
 
   private:
     using Kind = RequestTable::Kind;
-    // Waits for a round of reads: a request of this node, or a lease that a follower asks about.
-    struct ReadItem {
-        std::uint64_t sequence = 0;
-        raft::NodeId from{};  // kNoNode: of this node
-        store::LeaseId lease{};
-        bool renew = false;
-    };
-    struct ReadGroup {
-        std::vector<ReadItem> items;
-        Instant begun;
-    };
+    using ReadItem = ReadRounds::Item;
     struct Held {
         raft::Message message;
         raft::WriteId after;
@@ -196,7 +187,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void begin_proposals();
     void refuse_proposal(const Proposal& proposal, raft::Refusal refusal);
     void begin_reads();
-    void requeue_reads(Duration age);
+    void ask_reads_anew(Duration age);
     void on_readable(std::uint64_t context, raft::LogIndex index);
     void on_read_refused(std::uint64_t context);
     void answer_reads();
@@ -256,8 +247,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     std::vector<std::uint64_t> queue_;   // to be dispatched at the end of this turn
     std::vector<std::uint64_t> parked_;  // no leader to turn to
     std::vector<Proposal> proposals_;
-    std::vector<ReadItem> reads_;
-    std::unordered_map<std::uint64_t, ReadGroup> read_groups_;  // by context
+    ReadRounds reads_;
     std::uint64_t next_context_;
     std::map<raft::LogIndex, std::vector<ReadItem>> readable_;  // when so much is applied
     std::map<std::uint64_t, std::int64_t> lease_answers_;       // by sequence, that wait to be readable

@@ -140,13 +140,7 @@ void Node::promote_ready() {
     if (!leads()) return;
     for (const raft::Member& member : members().members) {
         if (member.voter || !parse_member_address(member.address).promote) continue;
-        const auto& peers = core_->peers();
-        const auto progress = std::find_if(
-            peers.begin(), peers.end(), [&](const raft::Progress& peer) { return peer.id() == member.id; });
-        const bool caught_up =
-            progress != peers.end() && progress->state() == raft::Progress::State::kReplicate &&
-            progress->match() + core_->options().promotion_lag_max >= core_->log().last_index();
-        if (!caught_up) continue;
+        if (!core_->caught_up(member.id)) continue;
         step(raft::ChangeMembership{raft::ChangeMembership::Kind::kPromote, member.id, {}});
         return;  // one at a time
     }

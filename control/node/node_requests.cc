@@ -75,7 +75,7 @@ void Node::dispatch_all() {
 
 void Node::dispatch(std::uint64_t sequence, RequestTable::Entry& entry) {
     if (entry.kind == Kind::kRead) {
-        reads_.push_back({.sequence = sequence});
+        reads_.add({.sequence = sequence});
         return;
     }
     if (!leads() && !peers_->connected(core_->leader())) {
@@ -92,7 +92,7 @@ void Node::dispatch(std::uint64_t sequence, RequestTable::Entry& entry) {
         if (entry.kind == Kind::kCommand) {
             proposals_.push_back({{client_id_, sequence, entry.data}, raft::kNoNode});
         } else {
-            reads_.push_back({sequence, raft::kNoNode, entry.lease, entry.renew});
+            reads_.add({sequence, raft::kNoNode, entry.lease, entry.renew});
         }
         return;
     }
@@ -206,49 +206,41 @@ void Node::refuse(std::uint64_t sequence, const api::Problem& problem) {
 // ---- reads ----------------------------------------------------------------------------------------------------------
 
 void Node::begin_reads() {
-    if (reads_.empty() || !has_leader()) return;
+    if (!reads_.waiting() || !has_leader()) return;
     if (!leads() && !peers_->connected(core_->leader())) return;
     const std::uint64_t context = next_context_++;
-    read_groups_.emplace(context, ReadGroup{std::exchange(reads_, {}), loop_.now()});
+    reads_.ask(context, loop_.now());
     step(raft::BeginRead{context});
 }
 
-// Reads that are at least so old: they are begun anew at the end of a turn in which there is a leader.
-void Node::requeue_reads(Duration age) {
-    const Instant now = loop_.now();
-    for (auto it = read_groups_.begin(); it != read_groups_.end();) {
-        if (now - it->second.begun < age) {
-            ++it;
-            continue;
+// Those that were last asked about so long ago: at the end of a turn in which there is a leader.
+void Node::ask_reads_anew(Duration age) {
+    const auto good = [this](const ReadItem& item) {
+        const RequestTable::Entry* entry =
+            item.from == raft::kNoNode ? requests_.find(item.sequence) : nullptr;
+        return entry != nullptr && entry->kind == Kind::kRead;
+    };
+    for (const ReadItem& item : reads_.ask_anew(loop_.now(), age, good)) {
+        if (item.from == raft::kNoNode) {
+            queue_.push_back(item.sequence);  // a lease's question may have to go elsewhere now
+        } else {
+            reads_.add(item);
         }
-        for (const ReadItem& item : it->second.items) {
-            if (item.from == raft::kNoNode) {
-                queue_.push_back(item.sequence);  // a lease's question may have to go elsewhere now
-            } else {
-                reads_.push_back(item);
-            }
-        }
-        it = read_groups_.erase(it);
-        schedule_turn();
     }
+    if (reads_.waiting() || !queue_.empty()) schedule_turn();
 }
 
 void Node::on_readable(std::uint64_t context, raft::LogIndex index) {
-    const auto it = read_groups_.find(context);
-    if (it == read_groups_.end()) return;  // begun anew meanwhile
+    const ReadRounds::Items items = reads_.answered(context);
+    if (items.empty()) return;  // another answer came first
     auto& waiting = readable_[index];
-    waiting.insert(waiting.end(), it->second.items.begin(), it->second.items.end());
-    read_groups_.erase(it);
+    waiting.insert(waiting.end(), items.begin(), items.end());
     answer_reads();
 }
 
 void Node::on_read_refused(std::uint64_t context) {
-    const auto it = read_groups_.find(context);
-    if (it == read_groups_.end()) return;
-    ReadGroup group = std::move(it->second);
-    read_groups_.erase(it);
     // Not at once: the leader that refuses may not know yet that it is none.
-    for (const ReadItem& item : group.items) {
+    for (const ReadItem& item : reads_.refused(context)) {
         if (item.from == raft::kNoNode) {
             parked_.push_back(item.sequence);
         } else {
@@ -317,7 +309,7 @@ void Node::on_lease_ask(raft::NodeId from, const proto::LeaseAsk& ask) {
         answer(item);
         return;
     }
-    reads_.push_back(item);
+    reads_.add(item);
     schedule_turn();
 }
 
@@ -345,10 +337,10 @@ void Node::on_housekeeping() {
     }
     requests_.next_deadline();  // drops what is over
     // A message to or from the leader may have been lost.
-    if (!leads()) requeue_reads(settings_.election_timeout);
+    if (!leads()) ask_reads_anew(settings_.election_timeout);
     promote_ready();
     if (!parked_.empty()) unpark();
-    if (!reads_.empty()) schedule_turn();
+    if (reads_.waiting()) schedule_turn();
     loop_.schedule(housekeeping_, settings_.heartbeat);
 }
 

@@ -1,5 +1,5 @@
 // Deliberate errors, to prove that the simulator finds them. OUTRIDER_BUGS is defined only where tests/sim builds the cores
-// with all of them inside (sim_bite), each behind a switch; in every other build bug() is constant and false.
+// with all of them inside (sim_raft_bugs, sim_store_bugs), each behind a switch; in every other build bug() is constant and false.
 #pragma once
 
 namespace outrider::raft {
@@ -23,6 +23,8 @@ enum class Bug : int {
     kVoteAfterRestart = 15,      // a node forgets at a restart that it has heard a leader
     kLeaseAfterTransfer = 16,    // lease reads go on after TimeoutNow
     kReadBeforeTermCommit = 17,  // ReadIndex before the leader has committed in its term
+    kVoteOfAnyTerm = 18,         // a late vote counts in whatever term its candidate is now
+    kGoneMeansFree = 19,         // who is told that its leader is gone votes at once
 };
 
 #if defined(OUTRIDER_BUGS)

@@ -12,6 +12,7 @@ namespace outrider::raft {
 
 namespace {
 
+constexpr std::uint64_t kSpreadMax = 16;  // election timeouts
 // Of the election timeout, when the leader is known to be gone.
 constexpr int kHeardLaterShare = 16;  // by which one voter may have heard it later than another
 constexpr int kGoneShare = 4;         // over which campaigns are spread
@@ -25,6 +26,7 @@ Core::Core(Start start, Instant now)
       now_(now),
       hard_state_(start.hard_state),
       hard_state_written_(start.hard_state),
+      led_(start.hard_state.term),
       log_(std::move(start.snapshot), std::move(start.entries), start.memory, start.options.warm),
       configuration_(log_.configuration()),
       commit_(log_.snapshot().index),
@@ -59,7 +61,10 @@ void Core::finish(const RoleChange& before, const Configuration* configuration_b
     if (writes) {
         effects_.write = write();
         log_.written(*effects_.write);
-        if (role_ == Role::kCandidate && effects_.hard_state) own_vote_write_ = effects_.write;
+        if (effects_.hard_state) {
+            hard_state_write_ = effects_.write;
+            hard_state_begun_ = now_;
+        }
     }
     for (const LogIndex end = std::min(commit_, log_.durable_index()); applied_ < end;) {
         applied_ = applied_ + 1;
@@ -78,8 +83,7 @@ WriteId Core::write() {
 
 std::optional<Instant> Core::next_deadline() const {
     if (role_ == Role::kLearner) return std::nullopt;
-    if (awaits_own_vote()) return std::nullopt;
-    if (role_ != Role::kLeader) return election_deadline_;
+    if (role_ != Role::kLeader) return mute() ? std::nullopt : std::optional(election_deadline_);
     Instant next = heartbeat_due_;
     if (const auto contact = quorum_contact()) next = std::min(next, *contact + options_.election_timeout);
     if (transfer_) next = std::min(next, transfer_->until);
@@ -89,7 +93,7 @@ std::optional<Instant> Core::next_deadline() const {
 void Core::on(const Tick& tick) {
     if (role_ == Role::kLeader) {
         lead(tick);
-    } else if (role_ != Role::kLearner && !awaits_own_vote() && now_ >= election_deadline_) {
+    } else if (role_ != Role::kLearner && !mute() && now_ >= election_deadline_) {
         campaign(false);
     }
 }
@@ -122,7 +126,8 @@ bool Core::admit(const Message& message) {
         send(message.from, VoteResponse{.pre = false, .granted = false, .asked = message.term});
     // A read index stays true in later terms, and a node that lags behind in terms may say yes to a pre-vote.
     const auto* answer = std::get_if<VoteResponse>(&message.body);
-    return std::holds_alternative<ReadResponse>(message.body) || (answer != nullptr && answer->pre);
+    const bool counts = answer != nullptr && (answer->pre || bug(Bug::kVoteOfAnyTerm));
+    return std::holds_alternative<ReadResponse>(message.body) || counts;
 }
 
 void Core::become_follower(Term term, NodeId leader) {
@@ -131,8 +136,8 @@ void Core::become_follower(Term term, NodeId leader) {
     if (term > hard_state_.term) hard_state_ = {term, kNoNode};
     role_ = may_campaign() ? Role::kFollower : Role::kLearner;
     leader_ = leader;
+    pre_granted_.clear();
     granted_.clear();
-    own_vote_write_.reset();
     agreed_ = {};
     answer_owed_ = false;
     receiving_.reset();
@@ -157,8 +162,11 @@ void Core::follow_role() {
     }
 }
 
+// The more terms went by without a leader, the more time for one of the candidates: some voters' disks may be slow.
 void Core::reset_election_deadline() {
-    election_deadline_ = now_ + options_.election_timeout + up_to(options_.election_timeout);
+    const std::uint64_t in_vain = hard_state_.term.value - led_.value;
+    const auto spread = static_cast<std::int64_t>(std::clamp<std::uint64_t>(in_vain, 1, kSpreadMax));
+    election_deadline_ = now_ + options_.election_timeout + up_to(spread * options_.election_timeout);
 }
 
 Duration Core::up_to(Duration bound) {
@@ -199,11 +207,15 @@ std::size_t Core::majority() const {
 
 void Core::on(const Persisted& persisted) {
     log_.persisted(persisted.write);
-    if (own_vote_write_ && *own_vote_write_ <= persisted.write) {
-        own_vote_write_.reset();
-        granted_.push_back(id_);
-        reset_election_deadline();  // the others are asked only now
-        count_votes();
+    if (hard_state_write_ && *hard_state_write_ <= persisted.write) {
+        hard_state_write_.reset();
+        // A candidate's questions leave only now, and a voter's answer: the election begins with that.
+        if (leader_ == kNoNode) reset_election_deadline();
+        if (role_ == Role::kCandidate) {
+            election_deadline_ += now_ - hard_state_begun_;  // others' votes may take as long as its own
+            granted_.push_back(id_);
+            count_votes();
+        }
     }
     if (role_ == Role::kLeader) {
         count_commits();
@@ -223,6 +235,7 @@ void Core::on(const Compact& compact) {
 void Core::on(const LeaderGone& gone) {
     if (role_ != Role::kFollower || gone.leader == kNoNode || gone.leader != leader_) return;
     leader_gone_ = true;
+    if (bug(Bug::kGoneMeansFree)) leader_heard_ = now_ - options_.election_timeout;
     const Duration t = options_.election_timeout;
     const Instant soon = std::max(leader_heard_ + t, now_) + t / kHeardLaterShare + up_to(t / kGoneShare);
     election_deadline_ = std::min(election_deadline_, soon);

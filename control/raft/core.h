@@ -7,7 +7,8 @@
 //   * Leader completeness: a committed entry is in the log of   equal, and so is everything before them.
 //     every later leader.                                       State machine safety: all nodes apply the same entries.
 //   * A read that is answered saw every write that was answered before it began.
-//   * With a majority up and talking within an election timeout, there is a leader after a few election timeouts.
+//   * With a majority up and talking within an election timeout, there is a leader after a few election timeouts; where a
+//     sync takes longer than that, after a few syncs (election.cc).
 //
 // Beyond the basic algorithm
 //   * Pre-vote (9.6): a node asks before it raises its term, so one that was cut off disturbs nobody.
@@ -80,6 +81,8 @@ class Core {
     LogIndex low_water_mark() const;
     // Whether a read at that time needs no round: this leader holds a lease (thesis 6.4.1). For checks and for status.
     bool lease_holds(Instant now) const;
+    // Whether that learner, at this leader, lacks so little that it may vote (Options::promotion_lag_max).
+    bool caught_up(NodeId learner) const;
 
   private:
     struct PendingRead {
@@ -113,9 +116,9 @@ class Core {
     Duration up_to(Duration bound);
     bool voter() const { return configuration().voter(id_); }
     bool may_campaign() const;
-    // Its campaign has not begun for the others: what asks them waits for this node's disk. To give it up for a slow disk
-    // would mean to write yet another vote, for ever.
-    bool awaits_own_vote() const { return role_ == Role::kCandidate && own_vote_write_.has_value(); }
+    // Its vote or its term is on the way to its disk, and what it says waits for that (effects.h): a campaign would begin for
+    // nobody but itself.
+    bool mute() const { return hard_state_write_.has_value(); }
     void follow_role();
     const Configuration& configuration() const { return *configuration_; }
     void append(Entry entry);
@@ -127,6 +130,7 @@ class Core {
     void campaign(bool transfer);
     void ask_for_votes(bool pre, bool transfer);
     void count_votes();
+    bool stands() const;
     void become_leader();
     void on_body(const Message& message, const VoteRequest& request);
     void on_body(const Message& message, const VoteResponse& response);
@@ -148,6 +152,7 @@ class Core {
     void lead(const Tick&);
     void follow_configuration(LogIndex next_of_new_peers);
     Progress* peer(NodeId id);
+    const Progress* peer(NodeId id) const;
     Entry next_entry(EntryType type) const;
     void append_own(Entry entry);
     void broadcast_append();
@@ -189,6 +194,7 @@ class Core {
 
     HardState hard_state_;
     HardState hard_state_written_;
+    Term led_;  // the last in which this node knew a leader
     Log log_;
     ConfigurationRef configuration_;  // log_'s
     LogIndex commit_;
@@ -201,8 +207,10 @@ class Core {
     Instant election_deadline_;  // while not leading
     bool leader_gone_ = false;   // until another is heard
 
-    std::vector<NodeId> granted_;            // while a (pre-)candidate
-    std::optional<WriteId> own_vote_write_;  // a candidate's: its own vote counts when it is durable
+    std::vector<NodeId> pre_granted_;          // while a pre-candidate
+    std::vector<NodeId> granted_;              // in this term; stands() says until when
+    std::optional<WriteId> hard_state_write_;  // under way; a candidate's own vote counts when it is durable
+    Instant hard_state_begun_;
 
     LogIndex agreed_;  // follower: the log agrees with the leader of this term up to here
     bool answer_owed_ = false;

@@ -1,4 +1,11 @@
 // Elections: thesis 3.4, pre-vote 9.6, stickiness 4.2.3, TimeoutNow 3.10.
+//
+// Where a sync takes longer than an election timeout every vote comes late. Somebody is elected all the same, since
+//   * nobody campaigns while its vote or term is being written (mute): its questions would wait for the disk as well;
+//   * a candidate waits for the others as long again as its own vote took;
+//   * votes of its term count also while it asks for pre-votes of the next one (stands);
+//   * with each term that had no leader campaigns are spread more widely, so that the candidates whose disks are fast do not
+//     draw each other from term to term before the slow voters have answered.
 #include <algorithm>
 
 #include "control/raft/bugs.h"
@@ -13,12 +20,14 @@ bool Core::hears_leader() const {
 
 void Core::campaign(bool transfer) {
     if (!may_campaign()) return;
+    std::vector<NodeId> granted = std::move(granted_);
     become_follower(hard_state_.term, kNoNode);  // ends whatever it was
-    granted_.assign(1, id_);
     if (transfer) {
         ask_for_votes(false, true);
         return;
     }
+    pre_granted_.assign(1, id_);
+    granted_ = std::move(granted);
     if (bug(Bug::kPreVoteRaisesTerm)) hard_state_ = {{hard_state_.term.value + 1}, kNoNode};
     ask_for_votes(true, false);
 }
@@ -27,6 +36,7 @@ void Core::ask_for_votes(bool pre, bool transfer) {
     role_ = pre ? Role::kPreCandidate : Role::kCandidate;
     if (!pre) {
         // A term may be led only when it can no longer be forgotten; alone, nobody else remembers it.
+        pre_granted_.clear();
         granted_.clear();
         hard_state_ = {{hard_state_.term.value + 1}, id_};
     }
@@ -43,16 +53,24 @@ void Core::ask_for_votes(bool pre, bool transfer) {
 }
 
 void Core::count_votes() {
-    const auto votes = std::count_if(granted_.begin(), granted_.end(), [this](NodeId id) {
-        return configuration().voter(id) || bug(Bug::kLearnerCounted);
-    });
-    if (static_cast<std::size_t>(votes) < majority()) return;
-    if (role_ == Role::kCandidate) {
+    const auto elects = [this](const std::vector<NodeId>& granted) {
+        const auto votes = std::count_if(granted.begin(), granted.end(), [this](NodeId id) {
+            return configuration().voter(id) || bug(Bug::kLearnerCounted);
+        });
+        return static_cast<std::size_t>(votes) >= majority();
+    };
+    if (stands() && elects(granted_)) {
         become_leader();
-        return;
+    } else if (role_ == Role::kPreCandidate && elects(pre_granted_)) {
+        ask_for_votes(false, false);
     }
-    granted_.assign(1, id_);
-    ask_for_votes(false, false);
+}
+
+// Whether votes of this term make it the leader. As a pre-candidate too: its voters have voted in this term for nobody else, and
+// neither its term nor its log has changed since it asked them, for that takes a higher term or a leader of this one, and
+// both end its campaign (become_follower).
+bool Core::stands() const {
+    return role_ == Role::kCandidate || (role_ == Role::kPreCandidate && !granted_.empty());
 }
 
 void Core::on_body(const Message& message, const VoteRequest& request) {
@@ -77,12 +95,14 @@ void Core::on_body(const Message& message, const VoteRequest& request) {
 }
 
 void Core::on_body(const Message& message, const VoteResponse& response) {
+    const bool of_term = response.asked == term() || bug(Bug::kVoteOfAnyTerm);
     const bool awaited = response.pre
                              ? role_ == Role::kPreCandidate && response.asked.value == term().value + 1
-                             : role_ == Role::kCandidate && response.asked == term();
+                             : stands() && of_term;
     if (!awaited || !response.granted) return;
-    if (std::find(granted_.begin(), granted_.end(), message.from) != granted_.end()) return;
-    granted_.push_back(message.from);
+    std::vector<NodeId>& granted = response.pre ? pre_granted_ : granted_;
+    if (std::find(granted.begin(), granted.end(), message.from) != granted.end()) return;
+    granted.push_back(message.from);
     count_votes();
 }
 
@@ -94,9 +114,10 @@ void Core::on_body(const Message& message, const TimeoutNow&) {
 void Core::become_leader() {
     role_ = Role::kLeader;
     leader_ = id_;
+    led_ = term();
     leader_gone_ = false;
+    pre_granted_.clear();
     granted_.clear();
-    own_vote_write_.reset();
     lease_given_up_ = false;
     round_ = 0;
     uncommitted_bytes_ = 0;

@@ -14,6 +14,7 @@ void Core::hear(NodeId leader) {
         become_follower(hard_state_.term, leader);
     }
     leader_heard_ = now_;
+    led_ = term();
     leader_gone_ = false;
     reset_election_deadline();
 }

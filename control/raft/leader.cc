@@ -37,11 +37,15 @@ void Core::follow_configuration(LogIndex next_of_new_peers) {
     if (transfer_ && !configuration_->voter(transfer_->to)) transfer_.reset();
 }
 
-Progress* Core::peer(NodeId id) {
-    for (Progress& peer : peers_) {
+const Progress* Core::peer(NodeId id) const {
+    for (const Progress& peer : peers_) {
         if (peer.id() == id) return &peer;
     }
     return nullptr;
+}
+
+Progress* Core::peer(NodeId id) {
+    return const_cast<Progress*>(std::as_const(*this).peer(id));
 }
 
 Entry Core::next_entry(EntryType type) const {

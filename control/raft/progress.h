@@ -36,7 +36,6 @@ class Progress {
     State state() const { return state_; }
     LogIndex match() const { return match_; }
     LogIndex next() const { return next_; }
-    std::size_t inflight() const { return inflight_.size(); }
     std::optional<Transfer>& snapshot() { return snapshot_; }
 
     // May an append be sent now?

@@ -53,11 +53,13 @@ Refusal Core::refusal(const ChangeMembership& change) const {
         return member->voter && configuration().voters() == 1 ? Refusal::kLastVoter : Refusal::kNone;
     }
     if (member->voter) return Refusal::kAlreadyMember;
-    const auto at = std::find_if(peers_.begin(), peers_.end(),
-                                 [&](const Progress& peer) { return peer.id() == change.node; });
-    const bool caught_up = at != peers_.end() && at->state() == Progress::State::kReplicate &&
-                           at->match() + options_.promotion_lag_max >= log_.last_index();
-    return caught_up ? Refusal::kNone : Refusal::kNotCaughtUp;
+    return caught_up(change.node) ? Refusal::kNone : Refusal::kNotCaughtUp;
+}
+
+bool Core::caught_up(NodeId learner) const {
+    const Progress* progress = peer(learner);
+    return progress != nullptr && progress->state() == Progress::State::kReplicate &&
+           progress->match() + options_.promotion_lag_max >= log_.last_index();
 }
 
 void Core::on(ChangeMembership& change) {

@@ -23,7 +23,8 @@ class LeaderGoneTest : public testing::Test {
             founders.members.push_back({{id}, true, ""});
         const SnapshotMeta empty{{}, {}, std::make_shared<const Configuration>(founders)};
         auto core = std::make_unique<Core>(Start{kSelf, seed, options_, {}, empty, {}}, kStart);
-        core->step(kStart, Message{kLeader, kSelf, {1}, Heartbeat{}});
+        const Effects heard = core->step(kStart, Message{kLeader, kSelf, {1}, Heartbeat{}});
+        core->step(kStart, Persisted{*heard.write});
         EXPECT_EQ(core->leader(), kLeader);
         return core;
     }

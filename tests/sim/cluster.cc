@@ -166,6 +166,9 @@ void Cluster::handle(const Event& event) {
         case Kind::kRestart:
             if (nodes_[event.who].shell == nullptr) start(event.who);
             return;
+        case Kind::kClosed:
+            closed(event);
+            return;
     }
 }
 
@@ -193,7 +196,7 @@ void Cluster::start(std::uint32_t id) {
     Node& node = nodes_[id];
     node.syncing = false;
     node.armed.reset();
-    node.paused_until = {};
+    node.paused_until = node.hears_from = {};
     node.shell =
         std::make_unique<raft::Shell>(*this, raft::NodeId{id}, profile_.options, random_.next(), *node.disk,
                                       application_.machine(id), profile_.chunk_bytes, local(node, now_));
@@ -212,6 +215,12 @@ void Cluster::crash(std::uint32_t id) {
     application_.crashed(id);
     node.disk->crash(random_);
     ++node.epoch;
+    // A process that dies is told by its machine, unless that is gone with it.
+    if (random_.below(4) != 0) {
+        for (const std::uint32_t other : running()) {
+            tell_closed(other, id);
+        }
+    }
     const Duration t = profile_.options.election_timeout;
     push(now_ + between(1ms, random_.below(3) == 0 ? 5 * t : t / 2), Kind::kRestart, id, 0);
 }
@@ -244,15 +253,32 @@ void Cluster::settle(std::uint32_t id) {
 
 void Cluster::deliver(const Event& event) {
     Node& node = nodes_[event.who];
-    if (node.shell != nullptr && node.paused_until > now_) {
-        push(node.paused_until, event.kind, event.who, event.what);
+    if (node.shell != nullptr && node.hears_from > now_) {
+        push(node.hears_from, event.kind, event.who, event.what);
         return;
     }
     raft::Message message = std::move(messages_[event.what]);
     free_slots_.push_back(event.what);
-    if (node.shell == nullptr) return;
+    if (node.shell == nullptr || message.to == raft::kNoNode) return;
     if (trace_) note(event.who, "gets " + describe(message));
     step(event.who, std::move(message));
+}
+
+// The node's connection to the peer was closed, by the other end or on the way.
+void Cluster::tell_closed(std::uint32_t node, std::uint32_t peer) {
+    if (const auto at = arrival(peer, node)) push(*at, Kind::kClosed, node, peer, nodes_[node].epoch);
+}
+
+void Cluster::closed(const Event& event) {
+    Node& node = nodes_[event.who];
+    if (node.shell == nullptr || node.epoch != event.epoch) return;
+    if (node.hears_from > now_) {
+        push(node.hears_from, event.kind, event.who, event.what, event.epoch);
+        return;
+    }
+    if (trace_) note(event.who, "loses its connection to " + std::to_string(event.what));
+    if (node.shell->core().leader().value == event.what) ++summary_.lost_leaders;
+    step(event.who, raft::LeaderGone{{event.what}});
 }
 
 void Cluster::synced(const Event& event) {
@@ -278,7 +304,7 @@ void Cluster::heal_all() {
         std::fill(from.begin(), from.end(), false);
     }
     for (std::uint32_t id = 1; id < nodes_.size(); ++id) {
-        nodes_[id].paused_until = nodes_[id].stalled_until = {};
+        nodes_[id].paused_until = nodes_[id].hears_from = nodes_[id].stalled_until = {};
         if (nodes_[id].disk != nullptr && nodes_[id].shell == nullptr) start(id);
     }
     application_.healed();

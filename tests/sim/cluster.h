@@ -1,7 +1,8 @@
 // A whole cluster of the production core on virtual time, in one thread, every choice drawn from one seed: the same seed is
 // the same run, event by event.
 //
-//   network   each message is lost, delayed (so also reordered), repeated, or stopped by a partition, also one-way
+//   network   each message is lost, delayed (so also reordered), repeated, or stopped by a partition, also one-way; connections
+//             close when the process at their end dies, which the other end is told, and by themselves with all that is on them
 //   disks     a sync takes time and may fail, which stops its node; a crash loses what was not synced, but for a
 //             prefix that may end in the middle of a write
 //   clocks    each node's runs at its own rate
@@ -31,7 +32,8 @@ struct Summary {
     Instant ended{};  // in virtual time
     std::uint64_t events = 0, steps = 0, messages = 0, operations = 0, crashes = 0, leaders = 0, commits = 0;
     std::uint64_t changes = 0, installs = 0;
-    std::uint64_t digest = 0;  // of every event: equal runs have equal digests
+    std::uint64_t lost_leaders = 0;  // followers that were told so, truly or not
+    std::uint64_t digest = 0;        // of every event: equal runs have equal digests
 };
 
 class Cluster : public raft::Shell::World {
@@ -74,11 +76,12 @@ class Cluster : public raft::Shell::World {
     void note(std::uint32_t node, const std::string& what);
 
   private:
-    enum class Kind : std::uint8_t { kDeliver, kTick, kSynced, kApplication, kHarm, kRestart };
+    enum class Kind : std::uint8_t { kDeliver, kTick, kSynced, kApplication, kHarm, kRestart, kClosed };
     struct Event {
         Instant at;
         std::uint64_t order = 0;  // among those of one instant
-        std::uint64_t what = 0;   // a message's slot, a write, or the application's
+        std::uint64_t what =
+            0;  // a message's slot, a write, the other end of a connection, or the application's
         std::uint32_t who = 0;    // a node's index, or the application's
         std::uint32_t epoch = 0;  // of the node, or the kind of the application's timer
         Kind kind = Kind::kHarm;
@@ -91,6 +94,7 @@ class Cluster : public raft::Shell::World {
         double rate = 1;
         Duration offset{};
         Instant paused_until{};
+        Instant hears_from{};          // peers, after a pause: clients' sockets may be read before theirs
         Instant stalled_until{};       // its disk: no sync ends before
         std::optional<Instant> armed;  // for a Tick
         bool syncing = false;
@@ -109,6 +113,8 @@ class Cluster : public raft::Shell::World {
     void crash(std::uint32_t node);
     void settle(std::uint32_t node);
     void deliver(const Event& event);
+    void tell_closed(std::uint32_t node, std::uint32_t peer);
+    void closed(const Event& event);
     void synced(const Event& event);
     void heal_all();
     void check();
@@ -129,6 +135,8 @@ class Cluster : public raft::Shell::World {
     void one_way();
     void pause();
     void stall();
+    void reset();
+    void reset_link(std::uint32_t a, std::uint32_t b);
     void transfer();
     void burst();
     void change_membership();

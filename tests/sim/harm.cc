@@ -9,10 +9,10 @@ using namespace std::chrono_literals;
 
 void Cluster::harm() {
     push(now_ + between(1ms, 2 * profile_.harm_every), Kind::kHarm, 0, 0);
-    const std::array<std::uint64_t, 11> weights{profile_.partition, profile_.one_way,    profile_.heal,
+    const std::array<std::uint64_t, 12> weights{profile_.partition, profile_.one_way,    profile_.heal,
                                                 profile_.crash,     profile_.crash_all,  profile_.pause,
                                                 profile_.transfer,  profile_.membership, profile_.burst,
-                                                profile_.stall,     profile_.compact};
+                                                profile_.stall,     profile_.reset,      profile_.compact};
     std::uint64_t total = 0;
     for (const std::uint64_t weight : weights) {
         total += weight;
@@ -50,6 +50,8 @@ void Cluster::harm() {
             return burst();
         case 9:
             return stall();
+        case 10:
+            return reset();
         default:
             for (const std::uint32_t id : running()) {
                 if (nodes_[id].paused_until > now_ || random_.below(2) == 0) continue;
@@ -132,6 +134,8 @@ void Cluster::one_way() {
 void Cluster::pause() {
     const std::uint32_t id = victim();
     nodes_[id].paused_until = now_ + between(1ms, profile_.pause_max);
+    nodes_[id].hears_from =
+        nodes_[id].paused_until + (random_.below(2) == 0 ? Duration{} : between(0ms, 2ms));
     if (trace_) note(id, "pauses");
 }
 
@@ -140,6 +144,28 @@ void Cluster::stall() {
     const std::uint32_t id = victim();
     nodes_[id].stalled_until = now_ + between(100ms, 5s);
     if (trace_) note(id, "its disk stalls");
+}
+
+// The victim's connection to one other node is lost, or all are, and nobody has died.
+void Cluster::reset() {
+    const std::uint32_t id = victim();
+    const std::uint32_t only = random_.below(2) == 0 ? some_node() : 0;
+    for (const std::uint32_t other : running()) {
+        if (other != id && (only == 0 || other == only)) reset_link(id, other);
+    }
+}
+
+void Cluster::reset_link(std::uint32_t a, std::uint32_t b) {
+    if (trace_) note(a, "its connection to " + std::to_string(b) + " is reset");
+    for (const Event& event : events_) {
+        if (event.kind != Kind::kDeliver) continue;
+        raft::Message& message = messages_[event.what];
+        const bool on_it = (message.from.value == a && message.to.value == b) ||
+                           (message.from.value == b && message.to.value == a);
+        if (on_it) message.to = raft::kNoNode;  // lost with it
+    }
+    tell_closed(a, b);
+    tell_closed(b, a);
 }
 
 void Cluster::transfer() {

@@ -41,6 +41,8 @@ void draw_world(Profile& profile, Random& random) {
     if (one_in(random, 2)) profile.duplicate = 0.1 * random.unit();
     profile.sync_min = between(random, 50us, 1ms);
     profile.sync_max = profile.sync_min + between(random, 100us, one_in(random, 3) ? 50ms : 3ms);
+    // Every vote comes late.
+    if (one_in(random, 20)) profile.sync_max = 3 * profile.options.election_timeout;
     if (one_in(random, 4)) profile.sync_error = 0.002 * random.unit();
     profile.clients = 1 + random.below(5);
     profile.think_max = between(random, 2ms, 60ms);
@@ -72,6 +74,7 @@ void focus_on_leases(Profile& profile, Random& random) {
     profile.heal = 3;
     profile.crash = random.below(8);
     profile.transfer = profile.one_slow_clock ? 3 + random.below(6) : random.below(8);
+    profile.reset = random.below(8);
     profile.crash_all = profile.pause = profile.membership = profile.compact = profile.burst = 0;
     if (!one_in(random, 3)) return;
     // Little traffic and slow heartbeats, so that a node that restarts does not hear the leader at once.
@@ -113,7 +116,7 @@ void focus_on_holders(Profile& profile, Random& random) {
     profile.stall = random.below(2);
     profile.transfer = random.below(2);
     profile.one_way = profile.crash = profile.crash_all = profile.membership = profile.burst =
-        profile.compact = 0;
+        profile.compact = profile.reset = 0;
 }
 
 }  // namespace
@@ -139,6 +142,7 @@ Profile Profile::drawn(Random& random) {
     profile.membership = weight(10);
     profile.compact = weight(10);
     profile.burst = weight(6);
+    profile.reset = weight(6);
     if (one_in(random, 5)) focus_on_leases(profile, random);
     return profile;
 }

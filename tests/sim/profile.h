@@ -51,7 +51,7 @@ struct Profile {
     Duration harm_every{};
     Duration pause_max{};
     std::uint64_t partition = 0, one_way = 0, heal = 0, crash = 0, crash_all = 0, pause = 0, transfer = 0,
-                  membership = 0, compact = 0, burst = 0, stall = 0;
+                  membership = 0, compact = 0, burst = 0, stall = 0, reset = 0;
 
     static Profile drawn(Random& random);
     // The same for a key space.

@@ -53,6 +53,7 @@ void add(Summary& sum, Duration& virtual_time, const Summary& one) {
     sum.commits += one.commits;
     sum.changes += one.changes;
     sum.installs += one.installs;
+    sum.lost_leaders += one.lost_leaders;
     sum.digest ^= one.digest;
 }
 
@@ -79,10 +80,10 @@ void print(const Summary& sum, std::uint64_t seeds, double real, Duration virtua
         seconds_of(virtual_time) / real);
     std::printf(
         "steps %llu, messages %llu, operations %llu, commits %llu, leaders %llu, crashes %llu, changes of "
-        "members %llu, snapshots installed %llu, digest %016llx\n",
+        "members %llu, snapshots installed %llu, leaders lost by connection %llu, digest %016llx\n",
         number(sum.steps), number(sum.messages), number(sum.operations), number(sum.commits),
         number(sum.leaders), number(sum.crashes), number(sum.changes), number(sum.installs),
-        number(sum.digest));
+        number(sum.lost_leaders), number(sum.digest));
 }
 
 int run(const Arguments& arguments, const char* program, const Mode& mode) {
