@@ -31,6 +31,9 @@ struct Writer {
     void operator()(const store::SessionCloseRequest& in) const {
         out.mutable_session_close()->set_id(in.id.value);
     }
+    void operator()(const store::SessionsAgeRequest& in) const {
+        out.mutable_sessions_age()->set_millis(static_cast<std::uint64_t>(in.millis));
+    }
 };
 
 }  // namespace
@@ -39,7 +42,6 @@ std::string encode_command(const store::Command& command) {
     v3::Command out;
     out.set_session(command.session.value);
     out.set_sequence(command.sequence);
-    out.set_unix_millis(command.unix_millis);
     std::visit(Writer{out}, command.request);
     std::string bytes;
     require(out.SerializeToString(&bytes), "a command is far below the 2 GiB that protobuf can write");
@@ -53,7 +55,6 @@ Result<store::Command> decode_command(std::string_view bytes) {
     store::Command out;
     out.session = {in.session()};
     out.sequence = in.sequence();
-    out.unix_millis = in.unix_millis();
     switch (in.request_case()) {
         case v3::Command::kPut:
             out.request = from_proto(in.put());
@@ -82,6 +83,9 @@ Result<store::Command> decode_command(std::string_view bytes) {
             break;
         case v3::Command::kSessionClose:
             out.request = store::SessionCloseRequest{{in.session_close().id()}};
+            break;
+        case v3::Command::kSessionsAge:
+            out.request = store::SessionsAgeRequest{static_cast<std::int64_t>(in.sessions_age().millis())};
             break;
         case v3::Command::REQUEST_NOT_SET:
             return Error{"a log entry is a command of a kind that this program does not know"};

@@ -177,7 +177,7 @@ void ApiCall::run() {
     request_ = std::move(std::get<api::Request>(parsed));
     Node& node = server_.node();
     const auto command = [&](auto& what) {
-        begin_command({session_.session, session_.sequence, 0, std::move(what)});
+        begin_command({session_.session, session_.sequence, std::move(what)});
     };
     const store::Revision revision = node.store().revision();
     switch (call_) {
@@ -231,11 +231,10 @@ void ApiCall::run() {
             begin_backup();
             break;
         case api::Call::kSessionOpen:
-            begin_command({{}, 0, 0, store::SessionOpenRequest{}});
+            begin_command({{}, 0, store::SessionOpenRequest{}});
             break;
         case api::Call::kSessionClose:
             begin_command({{},
-                           0,
                            0,
                            store::SessionCloseRequest{api::session_named(
                                std::get<api::SessionClose>(*request_).name, node.identity().cluster_id)}});
@@ -267,10 +266,10 @@ void ApiCall::answer_range() {
 void ApiCall::begin(store::TxnRequest& txn) {
     // With a session it goes through the log although it only reads: its answer is to be the same when it is repeated.
     if (session_.sequence != 0 || !store::Store::read_only(txn)) {
-        begin_command({session_.session, session_.sequence, 0, std::move(txn)});
+        begin_command({session_.session, session_.sequence, std::move(txn)});
         return;
     }
-    const store::Command command{{}, 0, 0, txn};
+    const store::Command command{{}, 0, txn};
     if (const auto status = store::Store::check(command, server_.node().limits());
         status != store::Status::kOk) {
         refuse(api::problem_of(status));

@@ -160,6 +160,7 @@ void Node::on_role(const raft::RoleChange& change) {
              leader);
     if (change.role != raft::Role::kLeader) {
         lease_leading_ = false;
+        session_clock_.step_down();
         lease_clock_.step_down();
         loop_.cancel(lease_alarm_);
         if (handed_over_) loop_.post(std::exchange(handed_over_, nullptr));

@@ -41,6 +41,7 @@
 #include "control/node/storage.h"
 #include "control/raft/core.h"
 #include "control/store/lease_clock.h"
+#include "control/store/session_clock.h"
 #include "control/store/store.h"
 #include "control/store/watch_hub.h"
 
@@ -170,6 +171,9 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_saved(const std::optional<raft::SnapshotMeta>& meta) override;
     void pump_watches();
     void expire_leases();
+    void age_sessions();
+    template <typename Request>
+    void propose_own(const Request& request);
 
     // node_walks.cc: what goes over all of the state
     bool walk_on();
@@ -226,6 +230,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     Storage::OnBackup backup_waiting_;
     store::WatchHub hub_;
     store::LeaseClock lease_clock_;
+    store::SessionClock session_clock_;
     WatchSink* sink_ = nullptr;
     std::unique_ptr<raft::Core> core_;
     std::unique_ptr<Peers> peers_;

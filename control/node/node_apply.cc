@@ -23,6 +23,7 @@ void Node::apply(std::vector<raft::Entry>& entries) {
         if (leads() && !lease_leading_ && entry.term == core_->term()) {
             lease_leading_ = true;
             lease_clock_.lead(loop_.now(), store_->leases(), settings_.election_timeout);
+            session_clock_.lead(loop_.now());
         }
         switch (entry.type) {
             case raft::EntryType::kCommand:
@@ -116,13 +117,22 @@ void Node::pump_watches() {
 
 void Node::expire_leases() {
     if (!lease_leading_) return;
-    for (const store::LeaseId id : lease_clock_.expired(loop_.now(), kExpiredAtOnce)) {
-        store::Command command;
-        command.unix_millis = loop_.wall().unix_micros / 1000;
-        command.request = store_->expiry(id);
-        proposals_.push_back(
-            {{0, 0, std::make_shared<const std::string>(api::encode_command(command))}, raft::kNoNode});
-    }
+    for (const store::LeaseId id : lease_clock_.expired(loop_.now(), kExpiredAtOnce))
+        propose_own(store_->expiry(id));
+}
+
+void Node::age_sessions() {
+    const auto millis = session_clock_.tick(loop_.now());
+    if (millis && !store_->sessions().all().empty()) propose_own(store::SessionsAgeRequest{*millis});
+}
+
+// A command that nobody waits for.
+template <typename Request>
+void Node::propose_own(const Request& request) {
+    store::Command command;
+    command.request = request;
+    proposals_.push_back(
+        {{0, 0, std::make_shared<const std::string>(api::encode_command(command))}, raft::kNoNode});
     schedule_turn();
 }
 

@@ -38,7 +38,6 @@ std::uint64_t Node::add(RequestTable::Entry entry) {
 }
 
 void Node::propose(Request& request, store::Command command) {
-    command.unix_millis = loop_.wall().unix_micros / 1000;
     RequestTable::Entry entry;
     entry.request = &request;
     entry.kind = Kind::kCommand;
@@ -339,6 +338,7 @@ void Node::on_housekeeping() {
     // A message to or from the leader may have been lost.
     if (!leads()) ask_reads_anew(settings_.election_timeout);
     promote_ready();
+    age_sessions();
     if (!parked_.empty()) unpark();
     if (reads_.waiting()) schedule_turn();
     loop_.schedule(housekeeping_, settings_.heartbeat);

@@ -6,8 +6,8 @@
 // answer. The newest answer of each session is kept, encoded, up to kAnswerBytesMax.
 //
 // The table is bounded: kSessionsMax, beyond which none is opened. A session idle for kSessionIdleMillis goes. Idle by
-// the store's time, which commands carry, so that every member drops it at the same entry; for the same reason
-// these bounds are constants of the format and not settings.
+// the store's time, which moves by commands (SessionsAgeRequest), so that every member drops it at the same entry; for the
+// same reason these bounds are constants of the format and not settings.
 #pragma once
 
 #include <cstdint>

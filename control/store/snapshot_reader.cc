@@ -96,11 +96,11 @@ Result<void> SnapshotReader::read_header(std::string_view items) {
     store_->revision_ = {in.signed_number()};
     store_->compacted_ = {in.signed_number()};
     store_->collected_ = store_->compacted_;
-    store_->unix_millis_ = in.signed_number();
+    store_->time_millis_ = in.signed_number();
     records_expected_ = in.number();
     const bool sane = store_->revision_.value >= 1 && store_->revision_.value < INT64_MAX &&
                       store_->compacted_.value >= 0 && store_->compacted_ <= store_->revision_ &&
-                      store_->unix_millis_ >= 0;
+                      store_->time_millis_ >= 0;
     if (!in.ok() || !in.at_end() || !sane) return wrong("its header is malformed");
     return {};
 }

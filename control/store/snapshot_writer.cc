@@ -52,7 +52,7 @@ void SnapshotWriter::write_tables() {
     out.number(applied_index_);
     out.signed_number(revision_.value);
     out.signed_number(store_.compacted_.value);
-    out.signed_number(store_.unix_millis_);
+    out.signed_number(store_.time_millis_);
     out.number(store_.records_);
     end();
 

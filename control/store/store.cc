@@ -23,8 +23,6 @@ void Store::skip(std::uint64_t index) {
 Store::Applied Store::apply(std::uint64_t index, const Command& command) {
     skip(index);
     events_.clear();
-    unix_millis_ = std::max(unix_millis_, command.unix_millis);
-    sessions_.expire(unix_millis_);
     if (command.session.value == 0) return {execute(index, command), events_, false};
 
     switch (sessions_.judge(command.session, command.sequence)) {
@@ -38,7 +36,7 @@ Store::Applied Store::apply(std::uint64_t index, const Command& command) {
             break;
     }
     Response response = execute(index, command);
-    sessions_.remember(command.session, command.sequence, unix_millis_, response);
+    sessions_.remember(command.session, command.sequence, time_millis_, response);
     return {std::move(response), events_, false};
 }
 
@@ -61,9 +59,14 @@ Response Store::execute(std::uint64_t index, const Command& command) {
         sessions_.close(close->id);
         return refuse(Status::kOk);
     }
+    if (const auto* age = std::get_if<SessionsAgeRequest>(&request)) {
+        time_millis_ += std::clamp<std::int64_t>(age->millis, 0, kSessionIdleMillis);
+        sessions_.expire(time_millis_);
+        return refuse(Status::kOk);
+    }
     Response response = refuse(Status::kOk);
     response.session = {index};
-    if (!sessions_.open(response.session, unix_millis_)) return refuse(Status::kSessionsFull);
+    if (!sessions_.open(response.session, time_millis_)) return refuse(Status::kSessionsFull);
     return response;
 }
 

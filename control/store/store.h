@@ -100,7 +100,7 @@ class Store {
     // Reads and watches below are refused; 0: all history is there.
     Revision compacted() const { return compacted_; }
     std::uint64_t applied_index() const { return applied_index_; }
-    std::int64_t unix_millis() const { return unix_millis_; }
+    std::int64_t time_millis() const { return time_millis_; }
     const LeaseTable& leases() const { return leases_; }
     // What the leader proposes when its clock has handed the lease out (LeaseClock::expired).
     LeaseRevokeRequest expiry(LeaseId id) const;
@@ -173,7 +173,7 @@ class Store {
     Revision revision_{1};
     Revision compacted_;
     std::uint64_t applied_index_ = 0;
-    std::int64_t unix_millis_ = 0;
+    std::int64_t time_millis_ = 0;
     std::uint64_t bytes_ = 0;
     std::uint64_t records_ = 0;
     std::vector<const Record*> events_;

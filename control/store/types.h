@@ -187,16 +187,18 @@ struct SessionOpenRequest {};
 struct SessionCloseRequest {
     SessionId id;
 };
+// So much time has gone by, the leader says (session_clock.h). It ages sessions and nothing else.
+struct SessionsAgeRequest {
+    std::int64_t millis = 0;
+};
 
 // An entry of the replicated log.
 struct Command {
     // With a session: takes effect at most once, see sessions.h. Sequences of a session begin at 1 and rise.
     SessionId session;
     std::uint64_t sequence = 0;
-    // The proposer's wall clock; the store's time is the largest seen. It ages sessions and nothing else.
-    std::int64_t unix_millis = 0;
     std::variant<PutRequest, DeleteRequest, TxnRequest, CompactRequest, LeaseGrantRequest, LeaseRevokeRequest,
-                 SessionOpenRequest, SessionCloseRequest>
+                 SessionOpenRequest, SessionCloseRequest, SessionsAgeRequest>
         request;
 };
 

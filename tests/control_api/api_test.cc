@@ -102,7 +102,6 @@ TEST(Commands, ComeBackFromTheirBytes) {
     store::Command command;
     command.session = {3};
     command.sequence = 4;
-    command.unix_millis = 5;
     store::PutRequest put;
     put.key = std::string("\0\xff", 2);
     put.value = "v";
@@ -112,9 +111,11 @@ TEST(Commands, ComeBackFromTheirBytes) {
     const store::Command back = round_trip(command);
     EXPECT_EQ(back.session.value, 3U);
     EXPECT_EQ(back.sequence, 4U);
-    EXPECT_EQ(back.unix_millis, 5);
     EXPECT_EQ(std::get<store::PutRequest>(back.request).lease.value, -7);
     EXPECT_EQ(std::get<store::PutRequest>(back.request).key, put.key);
+
+    command.request = store::SessionsAgeRequest{60'000};
+    EXPECT_EQ(std::get<store::SessionsAgeRequest>(round_trip(command).request).millis, 60'000);
 
     store::TxnRequest txn;
     store::Compare compare;

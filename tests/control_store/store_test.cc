@@ -509,17 +509,18 @@ TEST(Sessions, ARefusalIsRememberedAndAnAnswerThatIsTooLargeSaysSo) {
 
 TEST(Sessions, AreBoundedAndIdleOnesGoByTheLogsTime) {
     Driver apply;
-    Command open = command(SessionOpenRequest{});
-    open.unix_millis = 1000;
+    const Command open = command(SessionOpenRequest{});
     for (std::size_t i = 0; i < kSessionsMax; ++i)
         ASSERT_EQ(status_of(apply.run(open)), Status::kOk);
     EXPECT_EQ(status_of(apply.run(open)), Status::kSessionsFull);
     Command used = command(put("a", "1"));
     used.session = {1};
     used.sequence = 1;
-    used.unix_millis = 2000;
+    apply(SessionsAgeRequest{1000});
     apply.run(used);
-    open.unix_millis = 1001 + kSessionIdleMillis;
+    apply(SessionsAgeRequest{kSessionIdleMillis - 1000});
+    EXPECT_EQ(apply.store->sessions().all().size(), kSessionsMax) << "exactly an hour";
+    apply(SessionsAgeRequest{1});
     EXPECT_EQ(status_of(apply.run(open)), Status::kOk);
     EXPECT_EQ(apply.store->sessions().all().size(), 2U) << "the one used since, and the new one";
     used.sequence = 2;

@@ -91,6 +91,7 @@ class WriteCheck {
     void operator()(const store::LeaseRevokeRequest&) { unchanged(); }
     void operator()(const store::SessionOpenRequest&) {}
     void operator()(const store::SessionCloseRequest&) {}
+    void operator()(const store::SessionsAgeRequest&) {}
 
     void check(bool holds, const std::string& what) {
         if (!holds)

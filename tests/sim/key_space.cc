@@ -38,9 +38,6 @@ KeySpace::~KeySpace() = default;
 void KeySpace::begin(Cluster& cluster) {
     cluster_ = &cluster;
     servers_.resize(cluster.nodes_max() + 1);
-    for (Server& server : servers_) {
-        server.wall_offset = cluster.between(0s, 2s);
-    }
     for (std::uint32_t id = 0; id < callers_.size(); ++id) {
         callers_[id]->begin(id);
     }
@@ -202,10 +199,9 @@ void KeySpace::write(std::uint32_t id) {
         command.session = call.session;
         command.sequence = call.sequence;
     }
-    if (profile().wall_jumps && harming() && one_in(300)) servers_[call.node].wall_offset += 2h;
-    command.unix_millis = wall_millis(call.node);
     raft::Command encoded{call.attempt, 0, std::make_shared<const std::string>(api::encode_command(command))};
     const std::uint32_t leader = leader_of(call.node);
+    if (profile().sessions_age && harming() && one_in(300) && leader == call.node) age_sessions(leader);
     if (leader == call.node) {
         raft::Propose propose;
         propose.commands.push_back(std::move(encoded));
@@ -218,6 +214,15 @@ void KeySpace::write(std::uint32_t id) {
         Forward forward{false, call.node, call.attempt, std::move(encoded), {}, {}};
         cluster_->carry(call.node, leader, {kForward, leader, keep(std::move(forward))});
     }
+}
+
+void KeySpace::age_sessions(std::uint32_t leader) {
+    store::Command command;
+    command.request = store::SessionsAgeRequest{store::kSessionIdleMillis / 2 + 1};
+    const auto data = std::make_shared<const std::string>(api::encode_command(command));
+    raft::Propose propose;
+    propose.commands = {{0, 0, data}, {0, 0, data}};
+    cluster_->step(leader, std::move(propose));
 }
 
 std::uint64_t KeySpace::keep(Forward forward) {
@@ -263,7 +268,7 @@ void KeySpace::answer_write(std::uint32_t id, const StoreMachine& machine) {
     }
     if (response.status == store::Status::kSessionUnknown) {
         call.session = {};
-        if (!profile().wall_jumps) chronicle_.broken("a session is forgotten");
+        if (!profile().sessions_age) chronicle_.broken("a session is forgotten");
     }
     if (response.status == store::Status::kSessionStale) {
         chronicle_.broken("a session's last command is called stale");

@@ -94,7 +94,6 @@ class KeySpace : public Application {
         raft::Term applied_term;
         std::optional<Instant> armed;  // for its leases; true time
         std::unordered_map<std::uint64_t, WatchClient*> streams;
-        Duration wall_offset{};
     };
     struct Forward {  // under way from one node to another
         bool keep_alive = false;
@@ -133,7 +132,7 @@ class KeySpace : public Application {
     void expire(std::uint32_t node);
     void pump(std::uint32_t node);
     void check_holders();
-    std::int64_t wall_millis(std::uint32_t node) const;
+    void age_sessions(std::uint32_t leader);
 
     Cluster* cluster_ = nullptr;
     const std::uint64_t kv_clients_;

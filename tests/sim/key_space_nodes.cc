@@ -19,9 +19,7 @@ std::unique_ptr<raft::StateMachine> KeySpace::machine(std::uint32_t node) {
     options.scan_max = profile().scan_max;
     auto machine = std::make_unique<StoreMachine>(node, chronicle_, options);
     Server& server = servers_[node];
-    const Duration wall = server.wall_offset;
     server = Server{};
-    server.wall_offset = wall;
     server.machine = machine.get();
     return machine;
 }
@@ -32,11 +30,6 @@ void KeySpace::crashed(std::uint32_t node) {
     for (const auto& caller : callers_) {
         caller->crashed(node);
     }
-}
-
-std::int64_t KeySpace::wall_millis(std::uint32_t node) const {
-    return 1'800'000'000'000 +
-           millis_of(cluster_->local(node).time_since_epoch() + servers_[node].wall_offset);
 }
 
 void KeySpace::applied(std::uint32_t node, const raft::Entry& entry, const std::string&) {
@@ -112,7 +105,6 @@ void KeySpace::expire(std::uint32_t node) {
     raft::Propose propose;
     for (const store::LeaseId id : server.leases.expired(cluster_->local(node), 10)) {
         store::Command command;
-        command.unix_millis = wall_millis(node);
         command.request = server.machine->store().expiry(id);
         propose.commands.push_back({0, 0, std::make_shared<const std::string>(api::encode_command(command))});
     }

@@ -160,7 +160,7 @@ Profile Profile::drawn_key_space(Random& random) {
     profile.progress_every = between(random, 50ms, 1s);
     profile.batch_bytes = one_in(random, 2) ? 1 + random.below(100) : 64 << 10;
     profile.scan_max = one_in(random, 2) ? 1 + random.below(10) : 1000;
-    profile.wall_jumps = one_in(random, 10);
+    profile.sessions_age = one_in(random, 10);
     profile.duration = 3s;
     profile.stall = one_in(random, 3) ? 1 + random.below(3) : 0;
     if (one_in(random, 5)) focus_on_holders(profile, random);

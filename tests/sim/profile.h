@@ -45,7 +45,7 @@ struct Profile {
     double watch_slow = 0;   // probability that a watcher takes no more for a while
     Duration progress_every{};
     std::size_t batch_bytes = 0, scan_max = 0;  // of the watch hub
-    bool wall_jumps = false;                    // wall clocks jump by hours, so that sessions are forgotten
+    bool sessions_age = false;                  // hours go by at once, so that sessions are forgotten
 
     // Harm: every so often one of these, by weight.
     Duration harm_every{};
