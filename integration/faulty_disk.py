@@ -15,7 +15,7 @@ import shutil
 import struct
 
 RECORD = struct.Struct("<B3xiQII")
-CONTROL = struct.Struct("<iiqQ")
+CONTROL = struct.Struct("<iiqQII")
 SECTOR = 512
 PAGE = 4096
 
@@ -43,6 +43,26 @@ class Inode:
             apply(self.durable, operation)
         del self.pending[:count]
         self.done += count
+
+
+    def bytes_now(self):
+        """A file's, as the process sees them."""
+        found = bytearray(self.durable)
+        for operation in self.pending:
+            apply(found, operation)
+        return bytes(found)
+
+    def follow(self, real):
+        """The file is `real`: what leads there is pending."""
+        now = self.bytes_now()
+        if now == real:
+            return
+        if len(now) != len(real):
+            self.pending.append(("truncate", len(real)))
+            now = now[:len(real)].ljust(len(real), b"\0")
+        at = next((at for at in range(0, len(real), SECTOR) if now[at:at + SECTOR] != real[at:at + SECTOR]), len(real))
+        if at < len(real):
+            self.pending.append(("write", at, real[at:]))
 
 
 def apply(state, operation):
@@ -140,6 +160,27 @@ class VirtualDisk:
         self.open.clear()
         self.syncs.clear()
 
+    def catch_up(self, path, inode=None):
+        """Another process goes on with the files at `path`: what the last one did and had no time to write down, since it was killed, has
+        been done, and is durable when this one syncs it."""
+        inode = inode or self.top
+        there = {entry.name: entry for entry in pathlib.Path(path).iterdir()}
+        for name in sorted(set(there) - set(inode.now)):
+            if there[name].is_dir():
+                self._change(inode, ("link", name, Inode(directory=True)))
+                continue
+            content = there[name].read_bytes()
+            origin = next((old for old, child in inode.now.items()
+                           if old not in there and not child.directory and child.bytes_now() == content), None)
+            self._change(inode, ("rename", origin, name) if origin else ("link", name, Inode()))
+        for name in sorted(set(inode.now) - set(there)):
+            self._change(inode, ("unlink", name))
+        for name, child in inode.now.items():
+            if child.directory:
+                self.catch_up(there[name], child)
+            else:
+                child.follow(there[name].read_bytes())
+
     def sync_all(self, inode=None):
         """As if all of it had been synced."""
         inode = inode or self.top
@@ -212,15 +253,14 @@ class FaultyDisk:
         self.root = pathlib.Path(root)
         self.journal = pathlib.Path(beside) / "disk.journal"
         self.switches = pathlib.Path(beside) / "disk.control"
-        self.switches.write_bytes(CONTROL.pack(0, 0, -1, 0))
+        self.switches.write_bytes(CONTROL.pack(0, 0, -1, 0, 0, 0))
         with open(self.switches, "r+b") as file:
             self.control = mmap.mmap(file.fileno(), CONTROL.size)
         self.virtual = VirtualDisk(self.root)
 
-    def prefix(self):
-        """What starts a program on this disk."""
-        return ["env", f"LD_PRELOAD={library()}", f"FAULTY_DISK_ROOT={self.root}", f"FAULTY_DISK_JOURNAL={self.journal}",
-                f"FAULTY_DISK_CONTROL={self.switches}"]
+    def environment(self):
+        """Of a program on this disk, beside the library in LD_PRELOAD."""
+        return {"FAULTY_DISK_ROOT": str(self.root), "FAULTY_DISK_JOURNAL": str(self.journal), "FAULTY_DISK_CONTROL": str(self.switches)}
 
     # Each switch is written alone: the node counts in the same file.
     def fail_syncs(self, error=errno.EIO):
@@ -233,19 +273,33 @@ class FaultyDisk:
     def room(self, size):
         struct.pack_into("<q", self.control, 8, size)
 
+    def delay_syncs(self, seconds):
+        """Each takes so much longer."""
+        struct.pack_into("<I", self.control, 24, round(seconds * 1e3))
+
     def heal(self):
         self.fail_syncs(0)
         self.room(-1)
+        self.delay_syncs(0)
 
     def failures(self):
         return CONTROL.unpack(self.control[:])[3]
 
+    def delayed(self):
+        """Syncs that took longer."""
+        return CONTROL.unpack(self.control[:])[5]
+
     def absorb(self):
-        """The process has ended: what it wrote to the journal is known from now on. Before every start."""
+        """The process has ended: what it wrote to the journal is known from now on."""
         if self.journal.exists():
             self.virtual.replay(self.journal.read_bytes())
             self.journal.write_bytes(b"")
         self.virtual.process_ended()
+
+    def before_start(self):
+        self.absorb()
+        if self.root.exists():
+            self.virtual.catch_up(self.root)
 
     def power_loss(self, rng, spare=True):
         """The process has been killed."""

@@ -49,6 +49,7 @@ class ControlNode(Process):
     """One `outrider control`. Its data outlives its process."""
 
     name = "control"
+    host = "127.0.0.1"  # of all its ports
 
     def __init__(self, name, api_port, peer_port, peers, **settings):
         super().__init__()
@@ -56,8 +57,8 @@ class ControlNode(Process):
         self.port = api_port
         self.peer_port = peer_port
         self.data = self.directory / "data"
-        self.settings = {"name": name, "data": str(self.data), "api_listen": f"127.0.0.1:{api_port}",
-                         "peer_listen": f"127.0.0.1:{peer_port}", "peers": peers, "heartbeat": "50ms",
+        self.settings = {"name": name, "data": str(self.data), "api_listen": f"{self.host}:{api_port}",
+                         "peer_listen": f"{self.host}:{peer_port}", "peers": peers, "heartbeat": "50ms",
                          "election_timeout": "300ms", **settings}
         self.config = self.directory / "control.toml"
 
@@ -72,7 +73,7 @@ class ControlNode(Process):
             return False
 
     def get(self, path, patience=5):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=patience)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -82,10 +83,12 @@ class ControlNode(Process):
         finally:
             connection.close()
 
-    def call(self, path, body=None, patience=PATIENCE):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience)
+    def call(self, path, body=None, patience=PATIENCE, session=None):
+        """`session`: its id and the sequence of this command in it."""
+        headers = {"outrider-session": session[0], "outrider-sequence": str(session[1])} if session else {}
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=patience)
         try:
-            connection.request("POST", "/v3" + path, json.dumps(body or {}))
+            connection.request("POST", "/v3" + path, json.dumps(body or {}), headers)
             response = connection.getresponse()
             answer = response.read()
         except http.client.HTTPException as error:
@@ -107,7 +110,7 @@ class ControlNode(Process):
         return self.call("/maintenance/status")
 
     def stream(self, path, first=None):
-        return Stream(self.port, path, first)
+        return Stream(self.port, path, first, self.host)
 
     def metric(self, name):
         for line in self.get("/metrics")[1].decode().splitlines():
@@ -132,8 +135,8 @@ class ControlNode(Process):
 class Stream:
     """A streaming call: messages out in chunks, one JSON object a line in."""
 
-    def __init__(self, port, path, first=None):
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    def __init__(self, port, path, first=None, host="127.0.0.1"):
+        self.socket = socket.create_connection((host, port), PATIENCE)
         self.socket.sendall(f"POST /v3{path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         self.file = None
         if first is not None:

@@ -7,7 +7,7 @@ import threading
 import time
 
 from quorum import Refused, raw, text
-from quorum_history import Call
+from quorum_history import WRITES, Call
 
 KEYS = [f"q/{i}" for i in range(8)]
 CALM = "q/calm"  # written at the end, when all is to be calm
@@ -15,6 +15,8 @@ RANGE = {"key": text("q/"), "range_end": text("q0")}
 # What a node may answer instead; all but the last two leave open whether a write takes effect.
 REFUSALS = ("etcdserver: request timed out", "etcdserver: leader changed", "etcdserver: no leader", "etcdserver: server stopped",
             "etcdserver: too many requests")
+# Of a write in a session: it took effect, and that is all that is known.
+GONE = "the command took effect when it was first sent; its answer was too large to be kept"
 
 
 def padded(value):
@@ -51,6 +53,7 @@ class History:
         self.last_acknowledged = time.monotonic()
         self.longest = 0.0  # without an acknowledged write
         self.answers = collections.Counter()
+        self.repeats = 0  # of writes whose outcome was not known
 
     def add(self, call):
         with self.lock:
@@ -63,15 +66,20 @@ class History:
 
 
 class Client:
-    """One thread: calls one after the other, each at a node that chance names, over connections that are kept."""
+    """One thread: calls one after the other, each at a node that chance names, over connections that are kept. Half of the writes are made
+    in a session, and repeated at any node until their outcome is known.
+    """
 
-    def __init__(self, history, nodes, number, seed, stop, stale=False):
+    def __init__(self, history, nodes, number, seed, stop, stale=False, careless=False):
         self.history = history
         self.nodes = nodes
         self.number = number
         self.rng = random.Random(f"{seed}:client {number}")
         self.stop = stop
         self.stale = stale  # reads of one node pass for linearizable ones
+        self.careless = careless  # what is repeated does not say what it repeats
+        self.session = None
+        self.sequence = 0
         self.kept = {}
         self.known = {}  # key -> mod revision, to compare with
         self.count = 0
@@ -119,10 +127,17 @@ class Client:
             self._ask(node, call, "/kv/range", {**({"key": text(key)} if call.asked else RANGE), **({"serializable": True} if alone else {})})
 
     def _ask(self, node, call, path, body):
-        # Some have no patience: what they asked for happens or not, and they do not know.
-        patience = self.rng.choice([0.02, 0.5, 2.0, 2.0])
+        in_session = call.kind in WRITES and self.rng.random() < 0.5 and self._open(node)
+        self.sequence += bool(in_session)
         call.begun = time.monotonic()
-        status, answer = self._post(node, call, path, body, patience)
+        status, answer = self._try(node, call, path, body, in_session)
+        while in_session and self._open_ended(status, answer) and not self.stop.wait(self.rng.uniform(0, 0.05)):  # a client's backoff
+            with self.history.lock:
+                self.history.repeats += 1
+            call.outcome, call.error = "unknown", ""
+            status, answer = self._try(self.rng.choice(self.nodes), call, path, body, in_session)
+            if call.outcome == "refused":
+                call.outcome = "unknown"  # this copy; not those before it
         call.ended = time.monotonic()
         if status == 200:
             self._read(call, path, json.loads(answer))
@@ -135,19 +150,37 @@ class Client:
         if call.outcome in ("unknown", "refused"):
             self.stop.wait(self.rng.uniform(0, 0.05))  # a client's backoff: no test waits for it
 
-    def _post(self, node, call, path, body, patience):
+    def _open(self, node):
+        """Whether there is a session."""
+        if self.session is None:
+            status, answer = self._post(node, Call(self.number, node.node_name, "write", 0.0), "/session/open", {}, 2.0)
+            self.session = json.loads(answer)["session"] if status == 200 else None
+        return self.session is not None
+
+    def _try(self, node, call, path, body, in_session):
+        # Some have no patience: what they asked for happens or not, and they do not know. Least where they ask again.
+        patience = self.rng.choice([0.003, 0.02, 0.5, 2.0] if in_session else [0.02, 0.5, 2.0, 2.0])
+        call.node = node.node_name
+        said = {"outrider-session": self.session, "outrider-sequence": str(self.sequence)} if in_session and not self.careless else {}
+        return self._post(node, call, path, body, patience, said)
+
+    @staticmethod
+    def _open_ended(status, answer):
+        return status is None or (status in (429, 503) and any(text.encode() in answer for text in REFUSALS))
+
+    def _post(self, node, call, path, body, patience, headers=None):
         """Status and body; nothing: there was no answer."""
         connection = self.kept.pop(node.node_name, None)
         try:
             if connection is None:
-                connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=patience)
+                connection = http.client.HTTPConnection(node.host, node.port, timeout=patience)
                 try:
                     connection.connect()
                 except ConnectionRefusedError as error:
                     call.outcome, call.error = "refused", str(error)
                     raise
             connection.sock.settimeout(patience)
-            connection.request("POST", "/v3" + path, json.dumps(body))
+            connection.request("POST", "/v3" + path, json.dumps(body), headers or {})
             response = connection.getresponse()
             answer = response.read()
             if not response.will_close:
@@ -164,6 +197,8 @@ class Client:
             said = json.loads(answer)["error"]
         except (ValueError, KeyError, TypeError):
             said = ""
+        if said == GONE and call.kind in WRITES:
+            return
         if said not in REFUSALS or status not in (429, 503):
             self.history.odd.append(f"was answered {status} {answer[:200]!r}\n  {call.text()}")
 
@@ -208,7 +243,7 @@ class Watcher:
             self.error = error
 
     def _follow(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.node.port, timeout=1)
+        connection = http.client.HTTPConnection(self.node.host, self.node.port, timeout=1)
         try:
             body = {"create_request": {**RANGE, "start_revision": str(self.next)}}
             connection.request("POST", "/v3/watch", json.dumps(body))

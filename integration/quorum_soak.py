@@ -4,7 +4,7 @@
   quorum_soak.py --faults kill --cycles 1000 [--round 25] [--seed N]
 
 A cycle is one failure with all that follows from it: nodes end and start again, or are let go on. Ends with the first violation, and
-prints how to run that round again. OUTRIDER_BIN and OUTRIDER_FAULTY_DISK as for quorum_view.py.
+prints how to run that round again. OUTRIDER_BIN, OUTRIDER_FAULTY_DISK and OUTRIDER_FAULTY_CLOCK as for quorum_view.py.
 """
 import argparse
 import collections
@@ -12,6 +12,7 @@ import random
 import sys
 import time
 
+import links
 import quorum_view
 
 TOTALS = ("nodes killed", "disks cut off", "calls", "acknowledged", "unknown", "streams")
@@ -25,6 +26,11 @@ def main(arguments):
     parser.add_argument("--seed", type=int, default=None, help="of the first round")
     parser.add_argument("--clients", type=int, default=6)
     options = parser.parse_args(arguments)
+    if "link" in options.faults.split(","):
+        try:
+            links.enter()
+        except links.Unavailable as error:
+            parser.error(str(error))
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
     totals, done, began = collections.Counter(), 0, time.monotonic()
     longest = 0.0

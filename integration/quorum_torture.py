@@ -1,5 +1,5 @@
-"""A quorum of real nodes and what is done to it: kill -9, SIGSTOP, partitions, power losses, broken and full disks. One failure at a time, each on
-the main thread: the processes are to die with it.
+"""A quorum of real nodes and what is done to it: kill -9, SIGSTOP, partitions, power losses, broken, full and slow disks, wrong clocks, bad links.
+One failure at a time, each on the main thread: the processes are to die with it.
 """
 import contextlib
 import errno
@@ -7,29 +7,48 @@ import random
 import shutil
 import time
 
+import faulty_clock
+import faulty_disk
+import links
+from faulty_clock import FaultyClock
 from faulty_disk import FaultyDisk
 from peer_relay import PeerRelay
 from quorum import ControlNode, Quorum, wait_for
 
 PATIENCE = 60.0
-FAULTS = ("kill", "pause", "partition", "power", "disk")
-ON_DISK = ("power", "disk")
+FAULTS = ("kill", "pause", "partition", "power", "disk", "slow", "clock", "link")
+ON_DISK = ("power", "disk", "slow")
+RATE_ERROR = 0.05  # of monotonic clocks, where clocks are wrong
 
 
 class Node(ControlNode):
-    """A node, perhaps on a disk that can fail."""
+    """A node, perhaps on a disk that can fail, with a clock that can be wrong, behind a link of its own."""
 
     disk = None
+    clock = None
+    link = None
 
     def put_on_faulty_disk(self):
         self.disk = FaultyDisk(self.data, self.directory)
 
+    def give_faulty_clock(self):
+        self.clock = FaultyClock(self.directory)
+
+    def put_behind(self, link):
+        self.link = link
+        self.host = links.address(link.number)
+        self.settings.update(api_listen=f"{self.host}:{self.port}", peer_listen=f"{self.host}:{self.peer_port}")
+
     def command(self):
-        return [*(self.disk.prefix() if self.disk else ()), *super().command()]
+        libraries = [*([faulty_disk.library()] if self.disk else ()), *([faulty_clock.library()] if self.clock else ())]
+        environment = {"LD_PRELOAD": ":".join(libraries)} if libraries else {}
+        for part in filter(None, (self.disk, self.clock)):
+            environment.update(part.environment())
+        return [*(self.link.prefix() if self.link else ()), "env", *(f"{name}={value}" for name, value in environment.items()), *super().command()]
 
     def start(self):
         if self.disk:
-            self.disk.absorb()
+            self.disk.before_start()
         return super().start()
 
 
@@ -43,16 +62,34 @@ class RelayedQuorum(Quorum):
         return self.relay.peers
 
 
+class LinkedQuorum(Quorum):
+    """Its nodes have a network between them. In a namespace of its own (links.enter)."""
+
+    def __init__(self, count=3, **settings):
+        self.network = links.Network(count)
+        super().__init__(count, **settings)
+        for node, port in zip(self.nodes, self.network.ports[1:]):
+            node.put_behind(port)
+
+    def addresses(self, ports):
+        return {name: f"{links.address(number)}:{port}" for number, (name, port) in enumerate(ports.items(), 1)}
+
+
 class World:
     """The nodes, and those that ended by themselves."""
 
-    def __init__(self, faults):
-        kind = RelayedQuorum if "partition" in faults else Quorum
+    def __init__(self, faults, seed):
+        kind = RelayedQuorum if "partition" in faults else LinkedQuorum if "link" in faults else Quorum
         self.quorum = kind(3, kind=Node, snapshot_entries=300, segment_bytes="1MiB")
         self.nodes = self.quorum.nodes
         if set(faults) & set(ON_DISK):
             for node in self.nodes:
                 node.put_on_faulty_disk()
+        if "clock" in faults:
+            rates = random.Random(f"{seed}:rates").sample([-RATE_ERROR, 0, RATE_ERROR], 3)
+            for node, rate in zip(self.nodes, rates):
+                node.give_faulty_clock()
+                node.clock.set_rate(rate)
         self.ended = []
 
     def __enter__(self):
@@ -70,11 +107,13 @@ class World:
         for node in self.nodes:
             with contextlib.suppress(OSError):
                 node.kill()
-            if node.disk:
-                node.disk.close()
+            for part in filter(None, (node.disk, node.clock)):
+                part.close()
             shutil.rmtree(node.directory, ignore_errors=True)
         if "relay" in vars(self.quorum):
             self.quorum.relay.close()
+        if "network" in vars(self.quorum):
+            self.quorum.network.close()
 
     def check_alive(self):
         for node in self.nodes:
@@ -225,6 +264,66 @@ class Killer:
                 self.world.ended.append(f"{node.node_name} does not say {reason}:\n{error}")
         else:
             node.kill()
+
+
+    def slow(self):
+        """Syncs take long, at one node or at all, longer than an election timeout too; sometimes the leader is killed just then. Writing
+        goes on, and what was acknowledged is there."""
+        everywhere = self.rng.random() < 0.5
+        victims = self.world.nodes if everywhere else self.victims()[:1]
+        seconds = self.rng.choice([0.05, 0.4] if everywhere else [0.05, 0.4, 2.0])
+        before = sum(node.disk.delayed() for node in victims)
+        for node in victims:
+            node.disk.delay_syncs(seconds)
+        killed = ""
+        if self.rng.random() < 0.4 and (leader := self.world.leader()) is not None:
+            leader.kill()
+            leader.start()
+            killed = f", {leader.node_name} killed"
+        self.progress()
+        wait_for("a sync that is slow", lambda: sum(node.disk.delayed() for node in victims) > before, PATIENCE)
+        self._pause(1)
+        for node in victims:
+            node.disk.heal()
+        return f"{names(victims)}: {seconds} s{killed}"
+
+    def clock(self):
+        """Wall clocks jump, by seconds or by days, either way. (Their monotonic clocks run at different rates all the time.)"""
+        jumps = []
+        for node in self.victims():
+            jump = self.rng.choice([-1, 1]) * 10 ** self.rng.uniform(0.5, 6)
+            node.clock.set_wall(node.clock.wall() + jump)
+            reads = node.clock.wall_reads()
+            wait_for(f"{node.node_name} to see the time", lambda n=node, r=reads: n.clock.wall_reads() > r + 1, PATIENCE)
+            jumps.append(f"{node.node_name} {jump:+.0f} s")
+        self._pause(1)
+        return ", ".join(jumps)
+
+    def link(self):
+        """A cable is pulled, in one direction or both; an interface goes down; all links lose and delay. Nobody is told."""
+        network = self.world.quorum.network
+        one, *others = self.rng.sample(self.world.nodes, 3)
+        if self.rng.random() < 0.5 and (leader := self.world.leader()) is not None:
+            one, others = leader, [node for node in self.world.nodes if node is not leader]
+        number = one.link.number
+        out, into = [(number, other.link.number) for other in others], [(other.link.number, number) for other in others]
+        cuts = {"is deaf": into, "is mute": out, "is alone": into + out, "and one are cut": into[:1] + out[:1],
+                "is unplugged": into + out + [(0, number), (number, 0)]}
+        how = self.rng.choice([*cuts, "has its interface down", "and all lose and delay"])
+        for sender, receiver in cuts.get(how, ()):
+            network.cut(sender, receiver)
+        if how == "has its interface down":
+            one.link.set_up(False)
+        if how == "and all lose and delay":
+            loss, delay = self.rng.choice([0.01, 0.05]), self.rng.choice([0.005, 0.05])
+            network.degrade(loss, delay)
+            how += f": {loss:.0%}, {delay} s"
+        if self.rng.random() < 0.5:
+            self.progress()
+        self._pause(3)
+        one.link.set_up(True)
+        network.heal()
+        return f"{one.node_name} {how}"
 
 
 def names(nodes):

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """What clients see of a quorum of three real nodes while those are killed, stopped and started: a check of consistency from outside.
 
-Clients put, delete, compare and swap, write several keys at once and read through any node, some with no patience at all; a watch at
-each node tells all changes from the first on; some hold leases, and old revisions are given up. Meanwhile, one after the other:
+Clients put, delete, compare and swap, write several keys at once and read through any node, some with no patience at all; half of the
+writes are repeated in a session until their outcome is known; a watch at each node tells all changes from the first on; some hold
+leases, and old revisions are given up. Meanwhile, one after the other:
 
   kill   kill -9 and a start on the same data: of one node, a majority, or all at once
   pause  SIGSTOP, and SIGCONT after a while
   partition  nodes do not hear each other, also in one direction only (peer_relay.py)
   power  kill -9 of one or all, and what was not synced is dropped from their disks, whole or in pieces (faulty_disk.py)
   disk   a node's fdatasync fails or its disk is full: it must end and say why, and go on when the disk is well
+  slow   syncs take up to 2 s at one node, or longer than an election timeout at all of them
+  clock  wall clocks jump by up to days, either way; monotonic clocks run 5 % too fast or too slow all the time (faulty_clock.py)
+  link   packets vanish on real links, one way or both, are late, or an interface goes down (links.py). Not with partition
 
 At the end, when all is calm:
 
@@ -22,11 +26,12 @@ At the end, when all is calm:
   quorum_view.py [--seed N] [--seconds S] [--strikes N] [--clients N] [--faults kill,pause,…] [--break …]
 
 `--break` must be found out, or the check itself is worth nothing: `lost` takes one acknowledged write out of the order, `twice` repeats
-one change in a watch, `stale` asks one node for its own state where a linearizable read is promised, `lying` has disks that
-answer a sync and do nothing before the power fails. Which call meets which failure depends on the machine; the seed gives the
-clients' and the killer's choices again, not their interleaving.
+one change in a watch, `stale` asks one node for its own state where a linearizable read is promised, `careless` repeats writes without
+their session, `lying` has disks that answer a sync and do nothing before the power fails. Which call meets which failure depends on the
+machine; the seed gives the clients' and the killer's choices again, not their interleaving.
 
-OUTRIDER_BIN names the program, OUTRIDER_FAULTY_DISK the library of tests/faulty_disk (for power, disk). Exit code: 0 no violation, 1 some, 2 usage.
+OUTRIDER_BIN names the program, OUTRIDER_FAULTY_DISK the library of tests/faulty_disk (for power, disk, slow), OUTRIDER_FAULTY_CLOCK
+that of tests/faulty_clock. Exit code: 0 no violation, 1 some, 2 usage, 3 there is no network of its own to be had here.
 """
 import argparse
 import itertools
@@ -35,11 +40,12 @@ import sys
 import threading
 import time
 
+import links
 from quorum import Refused, wait_for
 from quorum_clients import CALM, RANGE, Client, Compactor, History, Watcher, history_of, order_of
 from quorum_history import FIRST_REVISION, Call, violations
 from quorum_leases import PREFIX, Holder, check_leases
-from quorum_torture import FAULTS, PATIENCE, Killer, World
+from quorum_torture import FAULTS, PATIENCE, RATE_ERROR, Killer, World
 
 
 def settle(world, history):
@@ -84,7 +90,8 @@ def judge(world, history, watchers, holders, compacted, options):
             raise watcher.error
     told = {watcher.node.node_name: list(watcher.told) for watcher in watchers}
     order = order_of(told[world.nodes[0].node_name])
-    out = world.ended + history.odd + list(check_leases([lease for holder in holders for lease in holder.leases], told))
+    out = world.ended + history.odd + list(check_leases([lease for holder in holders for lease in holder.leases], told,
+                                                                 RATE_ERROR if "clock" in options.faults else 0.0))
     begin = max(FIRST_REVISION, compacted + 1)
     for node in world.nodes:
         # Past `last` somebody's write that came late may stand; it is in no watch's list.
@@ -123,11 +130,12 @@ def torture(world, history, killer, options):
 
 def check(options):
     """Runs it all; a summary, and the violations as sentences."""
-    with World(options.faults) as world:
+    with World(options.faults, options.seed) as world:
         began = time.monotonic()
         stop, over = threading.Event(), threading.Event()
         history = History()
-        clients = [Client(history, world.nodes, number, options.seed, stop, options.broken == "stale") for number in range(options.clients)]
+        broken = {how: options.broken == how for how in ("stale", "careless")}
+        clients = [Client(history, world.nodes, number, options.seed, stop, **broken) for number in range(options.clients)]
         watchers = [Watcher(node, over) for node in world.nodes]
         holders = [Holder(world.nodes, number, options.seed, stop) for number in range(options.holders)]
         compactor = Compactor(world.nodes, watchers, options.seed, stop)
@@ -135,6 +143,7 @@ def check(options):
             one.thread.start()
         killer = Killer(world, history, options)
         found = torture(world, history, killer, options)
+        longest = history.longest  # while clients write
         stop.set()
         compactor.thread.join(PATIENCE)
         for client in clients + holders:
@@ -146,9 +155,9 @@ def check(options):
         return {
             "seed": options.seed, "seconds": round(time.monotonic() - began, 1), **killer.strikes, "nodes killed": killer.kills,
             "disks cut off": killer.losses, "calls": len(history.calls), "acknowledged": history.acknowledged,
-            "unknown": sum(call.outcome == "unknown" for call in history.calls),
+            "unknown": sum(call.outcome == "unknown" for call in history.calls), "repeats": history.repeats,
             "leases": sum(len(holder.leases) for holder in holders), "compactions": compactor.count,
-            "longest without a write": round(history.longest, 2), "streams": sum(watcher.streams for watcher in watchers),
+            "longest without a write": round(longest, 2), "streams": sum(watcher.streams for watcher in watchers),
             "violations": len(found)}, found
 
 
@@ -160,11 +169,14 @@ def parse(arguments):
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--holders", type=int, default=2, help="of leases")
     parser.add_argument("--faults", default="kill,pause", help=f"of {','.join(FAULTS)} (default: kill,pause)")
-    parser.add_argument("--break", dest="broken", choices=["lost", "twice", "stale", "lying"], default=None, help="this must be found out")
+    parser.add_argument("--break", dest="broken", choices=["lost", "twice", "stale", "careless", "lying"], default=None,
+                        help="this must be found out")
     options = parser.parse_args(arguments)
     options.faults = options.faults.split(",") if options.broken != "lying" else ["power"]
     if not set(options.faults) <= set(FAULTS):
         parser.error(f"--faults takes {','.join(FAULTS)}")
+    if {"partition", "link"} <= set(options.faults):
+        parser.error("--faults: partition and link are not had together")
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 32)
     if options.seconds is None:
@@ -176,6 +188,12 @@ def parse(arguments):
 
 def main(arguments):
     options = parse(arguments)
+    if "link" in options.faults:
+        try:
+            links.enter()
+        except links.Unavailable as error:
+            print(error, file=sys.stderr)
+            return 3
     print(f"seed {options.seed}", flush=True)
     summary, found = check(options)
     print("\n".join(f"{name:>24} {value}" for name, value in summary.items()))

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import struct
@@ -534,6 +535,25 @@ def test_the_directories_above_its_data_are_made():
     node.stop()
 
 
+def test_a_full_store_says_its_limit_and_is_emptied_as_it_says():
+    node = ControlNode("x", free_port(), free_port(), {}, max_store="1MiB")
+    node.start()
+    try:
+        with pytest.raises(Refused) as caught:
+            for i in range(100):
+                last = node.put(f"k{i % 20}", "x" * 50_000)["header"]["revision"]
+        assert caught.value.status == 429
+        assert caught.value.answer == {"error": "etcdserver: mvcc: database space exceeded", "code": 8, "message":
+                                       "etcdserver: mvcc: database space exceeded: control.max_store is 1MiB. Delete keys, then compact: "
+                                       "old revisions count too"}
+        deleted = node.call("/kv/deleterange", {"key": text("k"), "range_end": text("l")})["header"]["revision"]
+        assert int(deleted) == int(last) + 1
+        node.call("/kv/compaction", {"revision": deleted})
+        node.put("k", "there is room again")
+    finally:
+        node.stop()
+
+
 def test_one_node_is_a_quorum():
     quorum = Quorum(1).start()
     try:
@@ -558,6 +578,27 @@ def test_a_graceful_stop_hands_the_leadership_over(quorum):
     assert time.monotonic() - begun < PATIENCE
     quorum.nodes[0].start() if leader is quorum.nodes[0] else leader.start()
     quorum.leader()
+
+
+def test_requests_in_receipt_are_bounded_together(quorum):
+    """Clients that begin large requests and do not end them."""
+    node = quorum.nodes[0]
+    head = b"POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 1500000\r\n\r\n"
+    held = []
+    try:
+        for _ in range(200):  # of 1.4 MB: 280 MB, of which 256 MiB are taken
+            client = socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE)
+            held.append(client)
+            client.sendall(head + b"x" * 1_400_000)
+        head_of_answer = select.select(held, [], [], PATIENCE)[0][0].recv(4096).decode()
+        assert head_of_answer.startswith("HTTP/1.1 429 ") and "etcdserver: too many requests" in head_of_answer
+        node.put("k", "v")  # small ones find room
+        answered = select.select(held, [], [], 0)[0]
+        assert 1 <= len(answered) <= 200 - 190, len(answered)
+    finally:
+        for client in held:
+            client.close()
+    assert node.range("k") == {"k": "v"}
 
 
 def test_the_metrics_of_a_node_are_those_of_the_documentation(quorum):

@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -378,7 +379,7 @@ def test_a_voter_whose_disk_was_emptied_is_not_taken_back(quorum):
     lost.kill()
     quorum.nodes.remove(lost)
     node = newcomer(quorum, peer=lost.peer_port)
-    node.ready = lambda: "yet: add it" in node.log(None)
+    node.ready = lambda: "has had its data already" in node.log(None)
     node.start()
     del node.ready
     wait_for("a member to say why", lambda: any("to be the member there, which votes" in one.log(None) for one in quorum.nodes))
@@ -389,3 +390,24 @@ def test_a_voter_whose_disk_was_emptied_is_not_taken_back(quorum):
     quorum.nodes.append(node)
     wait_for("its name", lambda: "core-9" in members(through))
     assert members(through)["core-9"]["ID"] != identity
+
+
+def test_what_keeps_a_node_from_joining_is_said_once():
+    """Though it asks twice a second."""
+    listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in ("core-0", "core-1")}
+    peers = {name: f"127.0.0.1:{listener.getsockname()[1]}" for name, listener in listeners.items()}
+    peer = free_port()
+    node = ControlNode("x", free_port(), peer, {**peers, "x": f"127.0.0.1:{peer}"}, join=True)
+    with subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *node.command()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        try:
+            for listener in [*listeners.values()] * 3:  # three rounds, and the beginning of a fourth
+                listener.settimeout(PATIENCE)
+                with listener.accept()[0] as question:
+                    question.recv(1 << 16)  # what is not read would make the end a reset
+            listeners["core-0"].accept()
+        finally:
+            child.kill()
+        said = child.communicate()[0]
+    for name, listener in listeners.items():
+        assert said.count(f"joining: {name}: ") == 1, said
+        listener.close()

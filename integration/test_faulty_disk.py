@@ -71,6 +71,37 @@ def test_a_record_that_is_not_whole_is_left_out():
     assert VirtualDisk(ROOT).replay(text[:-1]) == len(records(FILE[0]))
 
 
+def test_what_a_killed_process_did_not_write_down_is_the_next_ones_to_sync(tmp_path):
+    """It was killed behind an unlink, a rename, a write and before their records: another went on with the files, and synced."""
+    known = FILE + SYNC_FILE + SYNC_TOP + [("O", 5, 1, b"/d/b.tmp"), ("W", 5, 0, b"two"), ("S", 5, 3), ("E", 5, 3)] + SYNC_TOP
+    for synced, durable in (False, {"a": b"one", "b.tmp": b"two"}), (True, {"b": b"two", "c": b"three"}):
+        disk = disk_of(*known)
+        disk.process_ended()
+        for old in tmp_path.iterdir():
+            old.unlink()
+        (tmp_path / "b").write_bytes(b"two")
+        (tmp_path / "c").write_bytes(b"three")
+        disk.catch_up(tmp_path)
+        if synced:
+            disk.replay(records(("O", 7, 0, b"/d/c"), ("S", 7, 1), ("E", 7, 1), *[(op, 3, *rest) for op, _, *rest in SYNC_TOP]))
+        disk.lose(random.Random(0), spare=False)
+        assert left(disk) == durable
+
+
+def test_a_file_is_followed_to_what_it_is(rng):
+    for _ in range(50):
+        disk = disk_of(*FILE, ("W", 4, 900, rng.randbytes(700)), *SYNC_FILE, *SYNC_TOP, ("W", 4, 0, rng.randbytes(rng.randrange(2000))))
+        real = bytearray(disk.top.now["a"].bytes_now())
+        for at in rng.sample(range(1600), 3):
+            real[at:at + 1] = b"?"
+        del real[rng.choice([700, 5000]):]
+        real += bytes(rng.choice([0, 40]))
+        disk.top.now["a"].follow(bytes(real))
+        assert disk.top.now["a"].bytes_now() == real
+        disk.sync_all()
+        assert left(disk) == {"a": real}
+
+
 # ---- under a real node ----------------------------------------------------------------------------------------------
 
 @pytest.fixture

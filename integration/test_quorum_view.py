@@ -1,4 +1,7 @@
 """Short runs of quorum_view.py, and proof that its check finds what it is there to find. At length: quorum_view.py --help, scripts/soak."""
+import subprocess
+import sys
+
 import pytest
 
 import quorum_view
@@ -74,11 +77,11 @@ def test_a_watch_is_held_to_the_order(told, what):
     assert (found == []) if what is None else any(what in sentence for sentence in found), found
 
 
-@pytest.mark.parametrize("told, early", [(12.1, False), (11.9, True)])
-def test_a_lease_lives_from_the_beginning_of_its_last_renewal(told, early):
+@pytest.mark.parametrize("told, fast, early", [(12.1, 0, False), (11.9, 0, True), (11.9, 0.1, False), (11.8, 0.1, True)])
+def test_a_lease_lives_from_the_beginning_of_its_last_renewal(told, fast, early):
     lease = Lease("q/lease.0", renewals=[(8.0, 8.1), (10.0, 11.0)])
     assert TTL == 2
-    found = list(check_leases([lease], {"n": [(9.0, 2, "q/lease.0", "x"), (told, 3, "q/lease.0", None)]}))
+    found = list(check_leases([lease], {"n": [(9.0, 2, "q/lease.0", "x"), (told, 3, "q/lease.0", None)]}, fast))
     assert bool(found) == early, found
 
 
@@ -96,11 +99,32 @@ def test_linearizable_whatever_happens_to_nodes(rng, report, faults):
     assert all(summary[fault] >= 1 for fault in faults.split(",")) and summary["acknowledged"] >= 20, summary
 
 
+def test_linearizable_with_slow_disks_and_wrong_clocks(rng, report):
+    summary, found = run(rng, "--faults", "slow,clock", seconds=3)
+    summarise(report, summary)
+    assert not found, "\n".join(found[:3])
+    assert summary["slow"] >= 1 and summary["clock"] >= 1 and summary["acknowledged"] >= 20, summary
+
+
+def test_linearizable_whatever_happens_to_links(rng, report):
+    """In a program of its own: it moves into another network."""
+    done = subprocess.run([sys.executable, "-B", quorum_view.__file__, "--seed", str(rng.randrange(1 << 32)), "--seconds", "2", "--faults", "link"],
+                          capture_output=True, text=True, timeout=300)
+    if done.returncode == 3:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    summary = dict(line.rsplit(maxsplit=1) for line in map(str.strip, done.stdout.splitlines()[1:]))
+    summarise(report, summary)
+    assert int(summary["link"]) >= 1 and int(summary["acknowledged"]) >= 20, summary
+
+
 @pytest.mark.parametrize("how, what", [("lying", "was acknowledged, and revision"), ("lost", "was acknowledged, and revision"),
-                                       ("twice", "repeated or invented"), ("stale", "and before it began revision")])
+                                       ("twice", "repeated or invented"), ("stale", "and before it began revision"),
+                                       ("careless", "took effect 2 times")])
 def test_the_check_finds_a_broken_promise(rng, how, what):
     # A stale read needs a node that is behind: one that was stopped while others went on.
-    more = ["--faults", "pause", "--strikes", "6"] if how == "stale" else ["--strikes", "1"]
+    # One that was done twice needs an answer that came too late.
+    more = {"stale": ["--faults", "pause", "--strikes", "6"], "careless": ["--strikes", "6"]}.get(how, ["--strikes", "1"])
     summary, found = run(rng, "--break", how, "--holders", "0", *more, seconds=60)
     assert summary["violations"] == len(found) > 0, summary
     assert any(what in sentence for sentence in found), found[0]

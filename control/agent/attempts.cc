@@ -28,6 +28,21 @@ bool refused_unserved(const AttemptEnd& end) {
                        [&](std::string_view text) { return is_text(end, text); });
 }
 
+bool is_refusal(const AttemptEnd& end, store::Status status) {
+    return is_text(end, api::problem_of(status).text);
+}
+
+// A refusal that is no reason to go elsewhere.
+Verdict judge_refused_in_session(const AttemptEnd& end, bool unsettled) {
+    if (is_refusal(end, store::Status::kSessionAnswerGone)) return Verdict::kUnknown;
+    // The last two: somebody else uses the session.
+    const bool lost = is_refusal(end, store::Status::kSessionUnknown) ||
+                      is_refusal(end, store::Status::kSessionStale) || is_text(end, api::kAnotherCall.text);
+    if (lost) return unsettled ? Verdict::kUnknown : Verdict::kAnotherSession;
+    const bool by_the_way = is_refusal(end, store::Status::kNoSpace) || end.code == 0;
+    return unsettled && by_the_way ? Verdict::kUnknown : Verdict::kDeliver;
+}
+
 // The member, or something in front of it, could not say.
 bool uncertain(const AttemptEnd& end) {
     if (is_code(end, api::Code::kUnavailable) || is_code(end, api::Code::kDeadlineExceeded)) return true;
@@ -52,7 +67,7 @@ bool without_effect(const AttemptEnd& end) {
     return false;
 }
 
-Verdict judge(const AttemptEnd& end, Effect effect) {
+Verdict judge(const AttemptEnd& end, Effect effect, bool unsettled) {
     const Verdict uncertain_verdict = effect == Effect::kOnce ? Verdict::kUnknown : Verdict::kElsewhere;
     switch (end.kind) {
         case AttemptEnd::Kind::kNotSent:
@@ -66,7 +81,8 @@ Verdict judge(const AttemptEnd& end, Effect effect) {
     }
     if (end.http_status == 200) return Verdict::kDeliver;
     if (refused_unserved(end)) return Verdict::kElsewhere;
-    return uncertain(end) ? uncertain_verdict : Verdict::kDeliver;
+    if (uncertain(end)) return uncertain_verdict;
+    return effect == Effect::kSession ? judge_refused_in_session(end, unsettled) : Verdict::kDeliver;
 }
 
 bool endpoint_at_fault(const AttemptEnd& end) {

@@ -3,7 +3,9 @@
 // A write may not be sent again when the first copy may have taken effect, or may still: a delayed copy would undo what
 // others wrote since. So it goes elsewhere only when it is certain that nothing happened (never sent; refused before it was
 // proposed), and is reported as unknown otherwise. The caller knows more: it reads, or it made the write such that its repetition
-// is harmless (Effect::kRepeatable: a lease with an id of its own, a revocation).
+// is harmless (Effect::kRepeatable: a lease with an id of its own, a revocation), or the cluster knows a repetition when it
+// sees one (Effect::kSession). What is still open then is what the refusal of a repetition says of the copies before it: a refusal that
+// applied commands get is theirs too, one that was made without looking at the session is not.
 //
 // Source of the texts: etcd's api/v3rpc/rpctypes/error.go; where a refusal is raised (before or after the proposal):
 // etcdserver/v3_server.go of release 3.4.
@@ -18,6 +20,7 @@ enum class Effect : std::uint8_t {
     kRead,        // changes nothing
     kRepeatable,  // twice is as good as once
     kOnce,
+    kSession,  // in a client session: takes effect once, however often it is sent
 };
 
 struct AttemptEnd {
@@ -35,11 +38,13 @@ struct AttemptEnd {
 };
 
 enum class Verdict : std::uint8_t {
-    kDeliver,    // the caller gets the answer, be it a refusal
-    kElsewhere,  // tried again, at another endpoint first
-    kUnknown,    // the caller hears that it may have taken effect
+    kDeliver,         // the caller gets the answer, be it a refusal
+    kElsewhere,       // tried again, at another endpoint first
+    kUnknown,         // the caller hears that it may have taken effect
+    kAnotherSession,  // nothing took effect, and nothing will in this session
 };
-Verdict judge(const AttemptEnd& end, Effect effect);
+// `unsettled`: an attempt before this one may have taken effect. It matters to kSession only.
+Verdict judge(const AttemptEnd& end, Effect effect, bool unsettled = false);
 
 // It says something about the endpoint, which rests for a while.
 bool endpoint_at_fault(const AttemptEnd& end);

@@ -6,10 +6,12 @@
 
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "base/result.h"
 #include "control/agent/attempts.h"
 #include "control/proto/gateway.pb.h"
+#include "control/proto/session.pb.h"
 
 namespace outrider::agent {
 
@@ -49,7 +51,16 @@ OUTRIDER_RPC(MemberAdd, "cluster/member/add", kOnce);
 OUTRIDER_RPC(MemberRemove, "cluster/member/remove", kOnce);
 OUTRIDER_RPC(MemberUpdate, "cluster/member/update", kOnce);
 OUTRIDER_RPC(MemberPromote, "cluster/member/promote", kOnce);
+OUTRIDER_RPC(SessionOpen, "session/open", kRepeatable);
+OUTRIDER_RPC(SessionClose, "session/close", kRepeatable);
 #undef OUTRIDER_RPC
+
+// A call that a client session carries: api::takes_session().
+template <typename Request>
+inline constexpr bool kTakesSession =
+    std::is_same_v<Request, v3::PutRequest> || std::is_same_v<Request, v3::DeleteRangeRequest> ||
+    std::is_same_v<Request, v3::TxnRequest> || std::is_same_v<Request, v3::CompactionRequest> ||
+    std::is_same_v<Request, v3::LeaseGrantRequest> || std::is_same_v<Request, v3::LeaseRevokeRequest>;
 
 template <>
 struct Rpc<v3::LeaseKeepAliveRequest> {

@@ -27,7 +27,7 @@ Problem problem_of(store::Status status) {
         case Status::kFutureRevision:
             return {Code::kOutOfRange, "etcdserver: mvcc: required revision is a future revision"};
         case Status::kNoSpace:
-            return {Code::kResourceExhausted, "etcdserver: mvcc: database space exceeded"};
+            return kNoSpace;
         case Status::kLeaseNotFound:
             return {Code::kNotFound, "etcdserver: requested lease not found"};
         case Status::kLeaseExists:
@@ -44,10 +44,10 @@ Problem problem_of(store::Status status) {
             return {Code::kInvalidArgument, "transactions are nested too deep"};
         case Status::kSessionUnknown:
             return {Code::kNotFound,
-                    "the session is not open (or was idle for too long); the command took no effect"};
+                    "the session is not open, or was idle for too long: the command took no effect now"};
         case Status::kSessionStale:
             return {Code::kFailedPrecondition,
-                    "a later command of this session was applied; this one took no effect now"};
+                    "a later command of the session has been applied: this one took no effect now"};
         case Status::kSessionsFull:
             return {Code::kResourceExhausted,
                     "too many sessions are open: close some, or wait until idle ones end"};
@@ -83,14 +83,29 @@ int http_status(Code code) {
     return 500;
 }
 
-Answer refuse(Code code, std::string_view text) {
-    std::string escaped;
-    append_json_escaped(escaped, text);
+namespace {
+
+Answer refuse(Code code, std::string_view error, std::string_view message) {
     Answer answer;
     answer.status = http_status(code);
-    answer.body = "{\"error\":\"" + escaped + "\",\"message\":\"" + escaped +
-                  "\",\"code\":" + std::to_string(static_cast<int>(code)) + "}";
+    answer.body = "{\"error\":\"";
+    append_json_escaped(answer.body, error);
+    answer.body += "\",\"message\":\"";
+    append_json_escaped(answer.body, message);
+    answer.body += "\",\"code\":" + std::to_string(static_cast<int>(code)) + "}";
     return answer;
+}
+
+}  // namespace
+
+Answer refuse(Code code, std::string_view text) {
+    return refuse(code, text, text);
+}
+
+Answer refuse_without_space(Bytes store_max) {
+    return refuse(kNoSpace.code, kNoSpace.text,
+                  std::string(kNoSpace.text) + ": control.max_store is " + to_string(store_max) +
+                      ". Delete keys, then compact: old revisions count too");
 }
 
 Answer refuse(store::Status status) {

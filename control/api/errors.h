@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/units.h"
 #include "control/store/types.h"
 
 namespace outrider::api {
@@ -40,9 +41,12 @@ Problem problem_of(store::Status status);
 Answer refuse(store::Status status);
 // {"error": …, "message": …, "code": …}
 Answer refuse(Code code, std::string_view text);
+// kNoSpace: its `message` goes on, with the limit and what makes room.
+Answer refuse_without_space(Bytes store_max);
 int http_status(Code code);
 
 // What the node refuses, with etcd's texts.
+inline constexpr Problem kNoSpace{Code::kResourceExhausted, "etcdserver: mvcc: database space exceeded"};
 inline constexpr Problem kMemberNotFound{Code::kNotFound, "etcdserver: member not found"};
 inline constexpr Problem kMemberUrlsInvalid{Code::kInvalidArgument,
                                             "etcdserver: given member URLs are invalid"};
@@ -53,6 +57,9 @@ inline constexpr Problem kNoLeader{Code::kUnavailable, "etcdserver: no leader"};
 inline constexpr Problem kLeaderChanged{Code::kUnavailable, "etcdserver: leader changed"};
 inline constexpr Problem kTimeout{Code::kUnavailable, "etcdserver: request timed out"};
 inline constexpr Problem kTooManyRequests{Code::kResourceExhausted, "etcdserver: too many requests"};
+inline constexpr Problem kAnotherCall{
+    Code::kFailedPrecondition,
+    "the session's command with this sequence was another call: this one took no effect now"};
 inline constexpr Problem kStopped{Code::kUnavailable, "etcdserver: server stopped"};
 inline Answer refuse(const Problem& problem) {
     return refuse(problem.code, problem.text);

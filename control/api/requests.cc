@@ -9,11 +9,12 @@
 #include "control/api/convert.h"
 #include "control/api/json.h"
 #include "control/proto/rpc.pb.h"
+#include "control/proto/session.pb.h"
 
 namespace outrider::api {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Call>, 25> kCalls{{
+constexpr std::array<std::pair<std::string_view, Call>, 27> kCalls{{
     {"/v3/kv/range", Call::kRange},
     {"/v3/kv/put", Call::kPut},
     {"/v3/kv/deleterange", Call::kDeleteRange},
@@ -39,6 +40,8 @@ constexpr std::array<std::pair<std::string_view, Call>, 25> kCalls{{
     {"/v3/cluster/member/update", Call::kMemberUpdate},
     {"/v3/cluster/member/promote", Call::kMemberPromote},
     {"/v3/kv/lease/grant", Call::kLeaseGrant},  // ours: etcd has the other three there
+    {"/v3/session/open", Call::kSessionOpen},
+    {"/v3/session/close", Call::kSessionClose},
 }};
 
 bool is_space(char c) {
@@ -235,6 +238,11 @@ std::variant<Request, Answer> parse_request(Call call, std::string_view body) {
         case Call::kMemberUpdate:
         case Call::kMemberPromote:
             return parse_member_call(call, body);
+        case Call::kSessionOpen:
+            return parse_empty<v3::SessionOpenRequest, SessionOpen>(body);
+        case Call::kSessionClose:
+            return parse_as<v3::SessionCloseRequest>(
+                body, [](const v3::SessionCloseRequest& in) { return SessionClose{in.session()}; });
     }
     return refuse(Code::kUnimplemented, "unknown call");
 }
@@ -265,10 +273,6 @@ Result<std::optional<std::string>> MessageSplitter::next() {
     }
     if (pending_.size() > kBodyBytesMax) return Error{"a message is larger than this server reads"};
     return std::optional<std::string>();
-}
-
-bool MessageSplitter::complete() const {
-    return depth_ == 0;
 }
 
 }  // namespace outrider::api

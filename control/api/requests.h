@@ -51,6 +51,8 @@ enum class Call : std::uint8_t {
     kMemberRemove,
     kMemberUpdate,
     kMemberPromote,
+    kSessionOpen,  // and close: ours, see session.h
+    kSessionClose,
 };
 // Its body is a sequence of messages, each with an answer of its own.
 constexpr bool is_stream(Call call) {
@@ -94,12 +96,17 @@ struct MemberUpdate {
 struct MemberPromote {
     std::uint64_t id = 0;
 };
+struct SessionOpen {};
+struct SessionClose {
+    std::uint64_t name = 0;  // session_name()
+};
 
-using Request = std::variant<store::RangeRequest, store::PutRequest, store::DeleteRequest, store::TxnRequest,
-                             store::CompactRequest, store::LeaseGrantRequest, store::LeaseRevokeRequest,
-                             LeaseKeepAlive, LeaseTimeToLive, LeaseLeases, WatchCreate, WatchCancel,
-                             WatchProgress, WatchNothing, StatusCall, HashCall, DefragmentCall, AlarmCall,
-                             SnapshotCall, MemberList, MemberAdd, MemberRemove, MemberUpdate, MemberPromote>;
+using Request =
+    std::variant<store::RangeRequest, store::PutRequest, store::DeleteRequest, store::TxnRequest,
+                 store::CompactRequest, store::LeaseGrantRequest, store::LeaseRevokeRequest, LeaseKeepAlive,
+                 LeaseTimeToLive, LeaseLeases, WatchCreate, WatchCancel, WatchProgress, WatchNothing,
+                 StatusCall, HashCall, DefragmentCall, AlarmCall, SnapshotCall, MemberList, MemberAdd,
+                 MemberRemove, MemberUpdate, MemberPromote, SessionOpen, SessionClose>;
 
 // The call, or 404 or 405 as etcd words them. A query is passed over.
 std::variant<Call, Answer> find_call(std::string_view method, std::string_view target);
@@ -113,8 +120,8 @@ class MessageSplitter {
     // The next whole message, or nothing yet. After an error, the same again.
     Result<std::optional<std::string>> next();
     void add(std::string_view bytes) { pending_.append(bytes); }
-    // The body has ended: false when it ended within a message.
-    bool complete() const;
+    // Bytes that have not come out yet.
+    std::size_t pending() const { return pending_.size(); }
 
   private:
     std::string pending_;

@@ -5,7 +5,9 @@
 #include "base/check.h"
 #include "control/api/convert.h"
 #include "control/api/json.h"
+#include "control/api/session.h"
 #include "control/proto/rpc.pb.h"
+#include "control/proto/session.pb.h"
 
 namespace outrider::api {
 namespace {
@@ -42,7 +44,9 @@ Message with_header(const Identity& identity, store::Revision revision) {
 template <typename Message, typename Body>
 Answer body_answer(const Identity& identity, const store::Response& response) {
     auto message = with_header<Message>(identity, response.revision);
-    if (const auto* body = std::get_if<Body>(&response.body)) to_proto(*body, message);
+    const auto* body = std::get_if<Body>(&response.body);
+    if (body == nullptr) return refuse(kAnotherCall);  // a session's remembered answer
+    to_proto(*body, message);
     return answer(message);
 }
 
@@ -80,14 +84,20 @@ Answer Responder::command(Call call, const store::Response& response) const {
             return body_answer<v3::TxnResponse, store::TxnResponse>(identity_, response);
         case Call::kLeaseGrant: {
             auto message = with_header<v3::LeaseGrantResponse>(identity_, response.revision);
-            if (const auto* grant = std::get_if<store::LeaseGrantResponse>(&response.body)) {
-                message.set_id(grant->id.value);
-                message.set_ttl(grant->ttl_seconds);
-            }
+            const auto* grant = std::get_if<store::LeaseGrantResponse>(&response.body);
+            if (grant == nullptr) return refuse(kAnotherCall);
+            message.set_id(grant->id.value);
+            message.set_ttl(grant->ttl_seconds);
             return answer(message);
         }
-        // Compaction and revocation answer a header.
+        case Call::kSessionOpen: {
+            auto message = with_header<v3::SessionOpenResponse>(identity_, response.revision);
+            message.set_session(session_name(response.session, identity_.cluster_id));
+            return answer(message);
+        }
+        // Compaction, revocation and a session's end answer a header.
         default:
+            if (!std::holds_alternative<std::monostate>(response.body)) return refuse(kAnotherCall);
             return answer(with_header<v3::CompactionResponse>(identity_, response.revision));
     }
 }

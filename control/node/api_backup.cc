@@ -14,7 +14,6 @@ constexpr std::uint64_t kPieceBytes = std::uint64_t{192} << 10;
 }  // namespace
 
 void ApiCall::begin_backup() {
-    alive_ = std::make_shared<bool>(true);
     const bool begun =
         server_.node().backup([this, alive = alive_](std::shared_ptr<wal::File> file, std::uint64_t bytes) {
             if (!*alive) return;
@@ -31,6 +30,17 @@ void ApiCall::begin_backup() {
             send_backup();
         });
     if (!begun) refuse(api::kTooManyRequests);
+}
+
+void ApiCall::begin_hash() {
+    server_.node().hash([this, alive = alive_](const std::optional<Node::Hashed>& hashed) {
+        if (!*alive) return;
+        const uv::Loop::Event event(connection().loop());
+        if (hashed)
+            send(server_.responder().hash(hashed->revision, hashed->digest));
+        else
+            refuse(api::kStopped);
+    });
 }
 
 void ApiCall::send_backup() {

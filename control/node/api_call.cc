@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/exposition.h"
 #include "control/node/api_backup.h"
 
@@ -23,11 +24,21 @@ constexpr std::string_view kEtcdVersion = "3.4.23";
 ApiCall::ApiCall(ApiServer& server, bool pages_only) : server_(server), pages_only_(pages_only) {}
 
 ApiCall::~ApiCall() {
-    if (gone_ != nullptr) *gone_ = true;
-    if (alive_ != nullptr) *alive_ = false;
+    *alive_ = false;
     server_.node().forget(*this);
     drop_watches();
     server_.remove_stream(*this);
+    server_.hold(held_bytes_, 0);
+}
+
+bool ApiCall::hold(std::size_t bytes) {
+    const bool taken = server_.hold(held_bytes_, bytes);
+    held_bytes_ = bytes;
+    if (!taken && stream_)
+        fail_stream(api::kTooManyRequests);
+    else if (!taken)
+        refuse(api::kTooManyRequests);
+    return taken;
 }
 
 void ApiCall::on_request() {
@@ -47,6 +58,7 @@ void ApiCall::on_request() {
         refuse(api::problem_of(store::Status::kRequestTooLarge));
         return;
     }
+    if (!take_session()) return;
     if (stream_) {
         server_.add_stream(*this);
         let_body_rest();
@@ -61,7 +73,7 @@ void ApiCall::on_request_body(std::span<const std::string_view> slices) {
     if (stream_) {
         for (const std::string_view slice : slices)
             messages_.add(slice);
-        next_message();
+        if (hold(messages_.pending())) next_message();
         return;
     }
     if (response_started()) return;
@@ -72,6 +84,7 @@ void ApiCall::on_request_body(std::span<const std::string_view> slices) {
         }
         body_.append(slice);
     }
+    hold(body_.size());
 }
 
 void ApiCall::on_request_end(std::span<const http::Field>) {
@@ -95,9 +108,26 @@ void ApiCall::on_bad_request(int status, const char* reason) {
 
 void ApiCall::on_aborted(AbortReason) {
     backup_.reset();
-    if (alive_ != nullptr) *alive_ = false;
+    *alive_ = false;
     server_.node().forget(*this);
     drop_watches();
+}
+
+// False: refused.
+bool ApiCall::take_session() {
+    std::vector<std::string_view> sessions;
+    std::vector<std::string_view> sequences;
+    for (const http::FieldRef& field : request().all()) {
+        if (iequals(request().name(field), api::kSessionHeader)) sessions.push_back(request().value(field));
+        if (iequals(request().name(field), api::kSequenceHeader)) sequences.push_back(request().value(field));
+    }
+    const auto use = api::session_use(call_, sessions, sequences, server_.node().identity().cluster_id);
+    if (const auto* answer = std::get_if<api::Answer>(&use)) {
+        send(*answer);
+        return false;
+    }
+    session_ = std::get<api::SessionUse>(use);
+    return true;
 }
 
 void ApiCall::send(const api::Answer& answer) {
@@ -146,7 +176,9 @@ void ApiCall::run() {
     }
     request_ = std::move(std::get<api::Request>(parsed));
     Node& node = server_.node();
-    const auto command = [&](auto& what) { begin_command({{}, 0, 0, std::move(what)}); };
+    const auto command = [&](auto& what) {
+        begin_command({session_.session, session_.sequence, 0, std::move(what)});
+    };
     const store::Revision revision = node.store().revision();
     switch (call_) {
         case api::Call::kRange:
@@ -180,7 +212,7 @@ void ApiCall::run() {
             send(server_.responder().status(revision, status()));
             break;
         case api::Call::kHash:
-            send(server_.responder().hash(revision, static_cast<std::uint32_t>(node.store().hash(revision))));
+            begin_hash();
             break;
         case api::Call::kDefragment:
         case api::Call::kAlarm:
@@ -197,6 +229,16 @@ void ApiCall::run() {
             break;
         case api::Call::kSnapshot:
             begin_backup();
+            break;
+        case api::Call::kSessionOpen:
+            begin_command({{}, 0, 0, store::SessionOpenRequest{}});
+            break;
+        case api::Call::kSessionClose:
+            begin_command({{},
+                           0,
+                           0,
+                           store::SessionCloseRequest{api::session_named(
+                               std::get<api::SessionClose>(*request_).name, node.identity().cluster_id)}});
             break;
         case api::Call::kLeaseKeepAlive:
         case api::Call::kWatch:
@@ -223,8 +265,9 @@ void ApiCall::answer_range() {
 }
 
 void ApiCall::begin(store::TxnRequest& txn) {
-    if (!store::Store::read_only(txn)) {
-        begin_command({{}, 0, 0, std::move(txn)});
+    // With a session it goes through the log although it only reads: its answer is to be the same when it is repeated.
+    if (session_.sequence != 0 || !store::Store::read_only(txn)) {
+        begin_command({session_.session, session_.sequence, 0, std::move(txn)});
         return;
     }
     const store::Command command{{}, 0, 0, txn};
@@ -240,10 +283,32 @@ void ApiCall::begin_command(store::Command command) {
     Node& node = server_.node();
     store::Status status = store::Store::check(command, node.limits());
     if (status == store::Status::kOk) status = node.store().admit(command, node.limits());
-    if (status != store::Status::kOk) {
+    if (status == store::Status::kNoSpace && session_.sequence != 0) {
+        without_space_ = true;
+        node.read(*this);
+    } else if (status != store::Status::kOk) {
         refuse(api::problem_of(status));
     } else {
         node.propose(*this, std::move(command));
+    }
+}
+
+// The store shows what had taken effect when this was asked; whatever had is answered so, also when it filled the store.
+void ApiCall::answer_without_space() {
+    const store::SessionTable& sessions = server_.node().store().sessions();
+    switch (sessions.judge(session_.session, session_.sequence)) {
+        case store::SessionTable::Verdict::kRepeat:
+            send(server_.responder().command(call_, sessions.repeat(session_.session)));
+            break;
+        case store::SessionTable::Verdict::kStale:
+            refuse(api::problem_of(store::Status::kSessionStale));
+            break;
+        case store::SessionTable::Verdict::kUnknown:
+            refuse(api::problem_of(store::Status::kSessionUnknown));
+            break;
+        case store::SessionTable::Verdict::kApply:
+            refuse(api::problem_of(store::Status::kNoSpace));
+            break;
     }
 }
 
@@ -253,7 +318,9 @@ void ApiCall::on_applied(const store::Response& response) {
 
 void ApiCall::on_readable() {
     const Node& node = server_.node();
-    if (call_ == api::Call::kRange) {
+    if (without_space_) {
+        answer_without_space();
+    } else if (call_ == api::Call::kRange) {
         answer_range();
     } else if (call_ == api::Call::kTxn) {
         send(server_.responder().command(call_, node.store().read(std::get<store::TxnRequest>(*request_))));
@@ -283,6 +350,13 @@ void ApiCall::on_lease(std::int64_t seconds) {
     write_line(server_.responder().keep_alive(server_.node().store().revision(), lease_,
                                               std::max<std::int64_t>(seconds, 0)));
     next_message();
+}
+
+void ApiCall::refuse(const api::Problem& problem) {
+    if (problem.text == api::kNoSpace.text)
+        send(api::refuse_without_space(Bytes{server_.node().limits().store_bytes_max}));
+    else
+        send(api::refuse(problem));
 }
 
 void ApiCall::on_refused(const api::Problem& problem) {

@@ -13,6 +13,7 @@
 #include "base/http/server_connection.h"
 #include "control/api/requests.h"
 #include "control/api/responses.h"
+#include "control/api/session.h"
 #include "control/node/api_server.h"
 #include "control/node/request.h"
 
@@ -51,16 +52,21 @@ class ApiCall final : public http::ServerExchange, public Request {
     void on_members(raft::Refusal refusal) override;
     void on_refused(const api::Problem& problem) override;
 
+    bool take_session();
     void send(const api::Answer& answer);
-    void refuse(const api::Problem& problem) { send(api::refuse(problem)); }
+    void refuse(const api::Problem& problem);
     bool answer_page();
     std::string health() const;
+
+    // Of its request, it holds so many bytes now. False: it was refused for it.
+    bool hold(std::size_t bytes);
 
     // Unary calls; `request_` is what was asked.
     void run();
     void begin(store::RangeRequest& range);
     void begin(store::TxnRequest& txn);
     void begin_command(store::Command command);
+    void answer_without_space();
     void answer_range();
     void answer_time_to_live(std::int64_t seconds);
     api::Status status() const;
@@ -69,6 +75,7 @@ class ApiCall final : public http::ServerExchange, public Request {
     void begin_member_change();
 
     // api_backup.cc
+    void begin_hash();
     void begin_backup();
     void send_backup();
 
@@ -88,9 +95,12 @@ class ApiCall final : public http::ServerExchange, public Request {
     api::Call call_ = api::Call::kRange;
     bool stream_ = false;
     bool input_ended_ = false;
-    bool* gone_ = nullptr;  // of next_message() while it runs
+    bool taking_ = false;  // next_message() runs
+    std::uint64_t held_bytes_ = 0;
     std::string body_;
+    api::SessionUse session_;
     std::optional<api::Request> request_;
+    bool without_space_ = false;  // for a session's command, which may be a repeat
     api::MessageSplitter messages_;
     std::map<std::int64_t, store::WatchId> watches_;
     std::int64_t next_watch_id_ = 0;
@@ -100,7 +110,8 @@ class ApiCall final : public http::ServerExchange, public Request {
     std::optional<std::uint64_t> added_member_;
     struct Backup;
     std::unique_ptr<Backup> backup_;
-    std::shared_ptr<bool> alive_;  // set with a backup under way: whether this call is still there
+    const std::shared_ptr<bool> alive_ =
+        std::make_shared<bool>(true);  // false: nobody waits for this call's answer
 };
 
 }  // namespace outrider::node

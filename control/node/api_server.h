@@ -30,6 +30,10 @@ inline constexpr Duration kSlowReader = std::chrono::seconds(30);
 
 class ApiCall;
 
+// Of all requests that are being received or wait for their answers: a slow client, or a cluster without a leader, must not take
+// the memory of the node.
+inline constexpr std::uint64_t kHeldBytesMax = std::uint64_t{256} << 20;
+
 class ApiServer final : private WatchSink {
   public:
     ApiServer(uv::Loop& loop, Node& node, Registry& metrics, std::uint32_t connections_max);
@@ -61,6 +65,11 @@ class ApiServer final : private WatchSink {
     void remove_stream(ApiCall& call) { streams_.erase(&call); }
     // The text of a batch; the last one made is kept, since many watch the same.
     const std::string& batch_text(std::int64_t watch_id, const store::WatchBatch& batch);
+    // A call holds so many bytes of its request now, and held `before`. False: all together hold too many.
+    bool hold(std::uint64_t before, std::uint64_t now) {
+        held_bytes_ += now - before;
+        return held_bytes_ <= kHeldBytesMax;
+    }
     std::size_t connections() const;
     std::vector<api::Member> members() const;
 
@@ -84,6 +93,7 @@ class ApiServer final : private WatchSink {
     std::vector<std::unique_ptr<Port>> ports_;
     std::unordered_map<std::uint64_t, Watch> watches_;  // by the hub's id
     std::unordered_set<ApiCall*> streams_;
+    std::uint64_t held_bytes_ = 0;
     bool draining_ = false;
     std::function<void()> drained_;
 

@@ -15,12 +15,12 @@ void ApiCall::write_line(std::string_view text) {
     write_body({&text, 1}, false);
 }
 
-// One message after the other; the next one waits while one is being worked on, and while the client does not read its answers. A refusal ends the call, and then this object may
-// be gone.
+// One message after the other; the next one waits while one is being worked on, and while the client does not read its answers.
+// A refusal ends the call, and then this object may be gone.
 void ApiCall::next_message() {
-    if (gone_ != nullptr) return;  // it is running
-    bool gone = false;
-    gone_ = &gone;
+    if (taking_) return;  // it is running
+    taking_ = true;
+    const std::shared_ptr<bool> alive = alive_;
     while (stream_ && !waiting() && !response_blocked() && !response_finished()) {
         auto message = messages_.next();
         if (!message) {
@@ -29,11 +29,13 @@ void ApiCall::next_message() {
         }
         if (!*message) break;
         take_message(**message);
-        if (gone) return;
+        if (!*alive) return;
     }
-    if (gone) return;
-    gone_ = nullptr;
+    if (!*alive) return;
+    taking_ = false;
     if (!stream_ || response_finished()) return;
+    server_.hold(std::exchange(held_bytes_, messages_.pending()),
+                 messages_.pending());  // it only shrinks here
     const bool busy = waiting() || response_blocked();
     if (!input_ended_) busy ? pause_request() : resume_request();
     // A watch goes on when its client has said all it has to say.

@@ -8,6 +8,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "base/sha256.h"
+#include "control/node/durable_file.h"
 #include "control/node/identity.h"
 #include "control/node/snapshot_file.h"
 #include "control/node/storage.h"

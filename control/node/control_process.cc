@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/process_metrics.h"
+#include "base/scratch_file.h"
 #include "base/uv/acceptor.h"
 #include "base/uv/loop.h"
 #include "base/wal/posix_files.h"
@@ -94,7 +95,8 @@ Result<std::unique_ptr<Storage>> Process::open_storage() {
     const config::ControlSettings& control = settings_.control;
     std::error_code ignored;  // what cannot be made is told when the directory is used
     std::filesystem::create_directories(std::filesystem::path(control.data).parent_path(), ignored);
-    auto storage = Storage::open(files_, control.data, control.segment_bytes.value);
+    auto storage = Storage::open(files_, control.data, control.segment_bytes.value,
+                                 std::make_shared<ScratchFile>(control.data));
     if (!storage) return storage;
     Storage::Found& found = (*storage)->found();
     if (!found.state.identity) {
@@ -187,6 +189,8 @@ void Process::collect_metrics() {
         samples.gauge("control_store_keys", "Keys with history", number(node_->store().key_count()));
         samples.gauge("control_revision", "Of the key space", number(node_->store().revision().value));
         samples.gauge("control_leases", "Leases that are granted", number(node_->lease_count()));
+        samples.gauge("control_sessions", "Sessions of clients that are open",
+                      number(node_->store().sessions().all().size()));
         samples.gauge("control_watchers", "Watches of this node's clients", number(node_->watches().size()));
         samples.gauge("control_requests_waiting", "Requests that wait at this node",
                       number(node_->waiting()));

@@ -1,5 +1,6 @@
 #include "control/node/joiner.h"
 
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,6 +23,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kAnswerTime = 2s;
 constexpr Duration kBetween = 500ms;
+constexpr Duration kSaidAgain = 30s;
 
 // One question to one peer.
 class Question final : public uv::TcpStream {
@@ -115,6 +117,25 @@ Result<proto::JoinTell> ask(const config::HostPort& peer, const std::string& own
     return result;
 }
 
+// What keeps a node from joining: said once, and again after a while.
+class Complaints {
+  public:
+    void say(const std::string& peer, const std::string& problem) {
+        const Instant now = uv::read_clock();
+        Said& said = said_[peer];
+        if (said.problem == problem && now - said.at < kSaidAgain) return;
+        said = {problem, now};
+        log_warning("joining: {}", problem);
+    }
+
+  private:
+    struct Said {
+        std::string problem;
+        Instant at{};
+    };
+    std::map<std::string, Said> said_;  // by the peer's name
+};
+
 void pause() {
     uv::Loop loop;
     loop.after(kBetween, [&] { loop.stop(); });
@@ -126,7 +147,7 @@ void pause() {
 Result<Identity> ask_to_join(const config::ControlSettings& settings) {
     const std::string own_address = config::to_string(settings.peers.at(settings.name));
     log_info("joining: asking the members of the cluster who has {}", own_address);
-    for (std::string last;; pause()) {
+    for (Complaints complaints;; pause()) {
         for (const auto& [name, peer] : settings.peers) {
             if (name == settings.name) continue;
             const Result<proto::JoinTell> answer = ask(peer, own_address);
@@ -136,6 +157,10 @@ Result<Identity> ask_to_join(const config::ControlSettings& settings) {
             } else if (answer->cluster() != settings.cluster) {
                 return Error{"control.cluster: the cluster of " + name + " is named \"" + answer->cluster() +
                              "\", and the file says \"" + settings.cluster + "\""};
+            } else if (answer->lost()) {
+                problem = "the member with the address " + own_address +
+                          " has had its data already, and this directory is empty: remove the member and "
+                          "add it again (outrider ctl member remove, member add)";
             } else if (answer->node_id() == 0) {
                 problem = "no member of the cluster has the address " + own_address +
                           " yet: add it (outrider ctl member add http://" + own_address + ")";
@@ -147,8 +172,7 @@ Result<Identity> ask_to_join(const config::ControlSettings& settings) {
                 identity.cluster = settings.cluster;
                 return identity;
             }
-            if (problem != last) log_warning("joining: {}", problem);
-            last = problem;
+            complaints.say(name, problem);
         }
     }
 }

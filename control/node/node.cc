@@ -68,13 +68,14 @@ Node::Node(uv::Loop& loop, const config::ControlSettings& settings, std::unique_
         return raft::ConfigurationRef(state.snapshot.configuration);
     }();
     member_ = state.snapshot.configuration->find(identity_.node) != nullptr;
+    if (begins_founding(identity_, state)) founding_.emplace(*identity_.founders, identity_.node);
     // Alone there is nobody to wait for: the first tick finds the election due.
     const bool alone = known->voters() == 1 && known->voter(identity_.node);
     const Instant begin = alone ? loop_.now() - 4 * settings_.election_timeout : loop_.now();
-    core_ =
-        std::make_unique<raft::Core>(raft::Start{identity_.node, uv::random_seed(), options_of(settings_),
-                                                 state.hard_state, state.snapshot, std::move(state.entries)},
-                                     begin);
+    core_ = std::make_unique<raft::Core>(
+        raft::Start{identity_.node, uv::random_seed(), options_of(settings_), state.hard_state,
+                    state.snapshot, std::move(state.entries), storage_->memory()},
+        begin);
 }
 
 Node::~Node() = default;
@@ -83,8 +84,10 @@ Result<void> Node::start(const std::string& api_address) {
     // What a peer may be silent for: long enough for a slow disk, short enough to notice that a partition has healed.
     const Duration patience = std::max<Duration>(3 * settings_.election_timeout, 1s);
     peers_ = std::make_unique<Peers>(
-        loop_, Peers::Self{identity_.cluster_id, identity_.node, identity_.name, api_address}, patience,
-        uv::random_seed(), static_cast<PeersHandler&>(*this));
+        loop_,
+        Peers::Self{identity_.cluster_id, identity_.node, identity_.name, api_address, storage_->log_id()},
+        std::move(storage_->found().known_logs), patience, uv::random_seed(),
+        static_cast<PeersHandler&>(*this));
     if (auto listening = peers_->listen(settings_.peer_listen); !listening) return listening;
     storage_->start(*this, [this](std::function<void()> task) { loop_.post(std::move(task)); });
     peers_->follow(members());
@@ -102,7 +105,7 @@ void Node::close(std::function<void()> done) {
         loop_.cancel(*timer);
     for (const std::uint64_t sequence : requests_.all())
         refuse(sequence, api::kStopped);
-    storage_->cancel_save();
+    end_walks();
     peers_->close(std::move(done));
 }
 
@@ -178,7 +181,7 @@ void Node::on_durable(raft::WriteId last) {
 
 void Node::arm() {
     if (closed_) return;
-    if (const auto deadline = core_->next_deadline()) {
+    if (const auto deadline = core_->next_deadline(); deadline && !founding_) {
         loop_.schedule(raft_alarm_, std::max(*deadline - loop_.now(), Duration(0)));
     } else {
         loop_.cancel(raft_alarm_);
@@ -213,6 +216,7 @@ void Node::on_turn_end() {
         if (!again_) break;
     }
     in_turn_end_ = false;
+    if (!closed_ && !failed_ && walk_on()) again_ = true;
     arm();
     if (again_) loop_.post([this] { schedule_turn(); });
 }
@@ -223,6 +227,7 @@ void Node::on_frame(raft::NodeId from, proto::Frame& frame) {
     if (failed_ || closed_) return;
     switch (frame.body_case()) {
         case proto::Frame::kRaft: {
+            if (founding_) return;  // as if it were lost on the way
             auto message = from_proto(*frame.mutable_raft(), from, identity_.node);
             if (!message) {
                 log_warning("a message from {} is passed over: {}", peers_->status(from).name,
@@ -272,8 +277,34 @@ void Node::on_peer_lost(raft::NodeId peer, bool replaced) {
     }
 }
 
+// ---- a node that begins (founding.h) --------------------------------------------------------------------------------
+
+void Node::on_peer_taken(raft::NodeId peer) {
+    if (!founding_) return;
+    founding_->taken_by(peer);
+    consider_founded();
+}
+
+void Node::on_peer_not_reached(raft::NodeId peer) {
+    if (!founding_) return;
+    founding_->not_reached(peer);
+    consider_founded();
+}
+
+void Node::consider_founded() {
+    if (failed_ || closed_ || !founding_->done()) return;
+    founding_.reset();
+    log_info("nobody who was asked knows this node with other data: it takes part");
+    schedule_turn();
+}
+
+void Node::keep_known_logs(const KnownLogs& logs, std::function<void()> done) {
+    storage_->keep_known_logs(logs, std::move(done));
+}
+
 // Who asks has no data yet. An id is only given to a learner that a majority knows of: a voter without its data would vote a second
-// time, and take back what it has acknowledged.
+// time, and take back what it has acknowledged. Nor to a learner that was met with its data: what it acknowledged may be counted when
+// it is promoted.
 void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {
     const raft::ConfigurationRef settled = core_->log().configuration_at(core_->commit_index());
     tell.set_cluster_id(identity_.cluster_id);
@@ -281,12 +312,16 @@ void Node::on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) {
     to_proto(*settled, *tell.mutable_members());
     for (const raft::Member& member : settled->members) {
         if (parse_member_address(member.address).peer != ask.address()) continue;
-        if (!member.voter) tell.set_node_id(member.id.value);
-        if (member.voter)
-            log_warning(
-                "a node without data asks at {} to be the member there, which votes: when its data is lost, "
-                "remove the member and add it again",
-                ask.address().substr(0, kNameBytesMax));
+        const bool met = peers_->has_met(member.id);
+        if (!member.voter && !met) {
+            tell.set_node_id(member.id.value);
+            continue;
+        }
+        tell.set_lost(true);
+        log_warning(
+            "a node without data asks at {} to be the member there, which {}: when its data is lost, "
+            "remove the member and add it again",
+            ask.address().substr(0, kNameBytesMax), member.voter ? "votes" : "has been here with its data");
     }
 }
 

@@ -33,6 +33,7 @@
 #include "base/uv/loop.h"
 #include "config/control_settings.h"
 #include "control/node/alarm.h"
+#include "control/node/founding.h"
 #include "control/node/peers.h"
 #include "control/node/read_rounds.h"
 #include "control/node/request.h"
@@ -95,8 +96,16 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     // When leadership has moved to another, or could not, within an election timeout.
     void hand_over(std::function<void()> done);
 
-    // The state as it is now in a file without a name (Storage::save_backup). False: another snapshot is being made.
+    // The state as it is, once it is collected, in a file without a name (Storage::save_backup). False: another snapshot is
+    // being made.
     bool backup(Storage::OnBackup done);
+    // Of the state as it is when its turn comes; nothing: the node ends.
+    struct Hashed {
+        store::Revision revision;
+        std::uint32_t digest = 0;
+    };
+    using OnHash = std::function<void(const std::optional<Hashed>&)>;
+    void hash(OnHash done);
 
     const store::Store& store() const { return *store_; }
     store::Store& store() { return *store_; }
@@ -139,6 +148,11 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_frame(raft::NodeId from, proto::Frame& frame) override;
     void on_peer_connected(raft::NodeId peer) override;
     void on_peer_lost(raft::NodeId peer, bool replaced) override;
+    void on_peer_taken(raft::NodeId peer) override;
+    void on_peer_not_reached(raft::NodeId peer) override;
+    void on_log_lost(const std::string& reason) override { fail(reason); }
+    void keep_known_logs(const KnownLogs& logs, std::function<void()> done) override;
+    void consider_founded();
     void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) override;
     void on_durable(raft::WriteId last) override;
     void on_storage_failed(const std::string& reason) override { fail(reason); }
@@ -156,6 +170,11 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_saved(const std::optional<raft::SnapshotMeta>& meta) override;
     void pump_watches();
     void expire_leases();
+
+    // node_walks.cc: what goes over all of the state
+    bool walk_on();
+    void restart_walks();
+    void end_walks();
 
     // node_requests.cc: what waits
     std::uint64_t add(RequestTable::Entry entry);
@@ -200,11 +219,17 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     Identity identity_;
     const std::uint64_t client_id_;  // who waits for what this node proposes
     std::unique_ptr<store::Store> store_;
+    std::unique_ptr<store::HashWalk> hash_walk_;
+    store::Revision hash_revision_;
+    std::vector<OnHash> hashing_;
+    std::vector<OnHash> hash_waiting_;
+    Storage::OnBackup backup_waiting_;
     store::WatchHub hub_;
     store::LeaseClock lease_clock_;
     WatchSink* sink_ = nullptr;
     std::unique_ptr<raft::Core> core_;
     std::unique_ptr<Peers> peers_;
+    std::optional<Founding> founding_;  // until it may take part in consensus
     proto::Frame outgoing_;
 
     raft::WriteId hard_state_write_;  // the last that has one

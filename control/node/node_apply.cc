@@ -64,7 +64,8 @@ void Node::apply_command(raft::Entry& entry) {
     if (std::holds_alternative<store::CompactRequest>(command.request)) pump_watches();
     const store::Store::Applied applied = store_->apply(entry.index.value, command);
     hub_.applied(applied.events);
-    if (lease_leading_) follow_leases(command, applied.response);
+    // A repeated answer speaks of another time: the lease that it grants may be gone, the one that it revokes granted anew.
+    if (lease_leading_ && !applied.repeated) follow_leases(command, applied.response);
     if (waiting) waiting->request->on_applied(applied.response);
 }
 
@@ -97,6 +98,7 @@ void Node::apply_configuration(const raft::Entry& entry) {
     const bool member = entry.configuration->find(identity_.node) != nullptr;
     if (member_ && !member) leave();
     member_ = member;
+    if (entry.index >= core_->log().configuration_index()) peers_->forget_others(*entry.configuration);
 }
 
 // ---- watches and leases ---------------------------------------------------------------------------------------------
@@ -132,6 +134,7 @@ void Node::consider_snapshot() {
     const bool many = entries >= settings_.snapshot_entries;
     const bool large = bytes_since_snapshot_ >= std::max(kSnapshotBytes, store_->bytes());
     if ((!many && !large) || storage_->saving() || entries == 0) return;
+    if (store_->collecting()) return;  // walk_on() asks again
     bytes_since_snapshot_ = 0;
     storage_->save(*store_, applied_meta());
 }
@@ -142,13 +145,8 @@ raft::SnapshotMeta Node::applied_meta() const {
             core_->log().configuration_at(applied)};
 }
 
-bool Node::backup(Storage::OnBackup done) {
-    if (storage_->saving() || failed_ || closed_) return false;
-    storage_->save_backup(*store_, applied_meta(), std::move(done));
-    return true;
-}
-
 void Node::on_saved(const std::optional<raft::SnapshotMeta>& meta) {
+    schedule_turn();  // what has waited for it
     if (!meta || failed_ || closed_) return;
     if (meta->index <= core_->log().snapshot().index) return;
     const raft::LogIndex kept = first_kept(meta->index);
@@ -165,7 +163,7 @@ raft::LogIndex Node::first_kept(raft::LogIndex snapshot) const {
     std::uint64_t entries = 0;
     std::uint64_t bytes = 0;
     while (kept > log.first_index()) {
-        const std::uint64_t next = log.at(kept - 1).bytes();
+        const std::uint64_t next = log.bytes(kept - 1);
         const bool tail = entries < settings_.snapshot_entries / kTailShare && bytes + next <= kTailBytes;
         const bool slow =
             kept > wanted && entries < settings_.snapshot_entries && bytes + next <= kSnapshotBytes;
@@ -180,12 +178,13 @@ raft::LogIndex Node::first_kept(raft::LogIndex snapshot) const {
 void Node::on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::Store> store) {
     if (failed_ || closed_) return;
     log_info("the leader's snapshot at entry {} is installed", meta.index.value);
-    storage_->cancel_save();
+    restart_walks();
     const store::Revision seen = store_->revision();
     store_ = std::move(store);
     bytes_since_snapshot_ = 0;
     hub_.restored(seen, *store_);
     member_ = meta.configuration->find(identity_.node) != nullptr;
+    if (meta.index >= core_->log().configuration_index()) peers_->forget_others(*meta.configuration);
     // Whether what was sent to a leader is in there cannot be told; an entry's index does not tell, it may be another leader's.
     refuse_sent_before(raft::Term{core_->term().value + 1});
     answer_reads();

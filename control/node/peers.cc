@@ -3,156 +3,28 @@
 #include <algorithm>
 #include <utility>
 
-#include <fmt/format.h>
-
-#include "base/bytes.h"
-#include "base/check.h"
 #include "base/log.h"
-#include "base/uv/tcp_stream.h"
 #include "config/syntax.h"
 #include "control/node/backoff.h"
-#include "control/node/frame.h"
 #include "control/node/identity.h"
+#include "control/node/peer_channel.h"
 
 namespace outrider::node {
 namespace {
-
-constexpr std::size_t kBufferKept = std::size_t{1} << 20;
 
 config::HostPort host_port_of(const std::string& text) {
     const auto parsed = config::parse_host_port(text);
     return parsed ? *parsed : config::HostPort{};
 }
 
-// For the log: no line of it can be made by what another process calls itself.
-std::string escaped(std::string_view text) {
-    std::string out;
-    append_json_escaped(out, text);
-    return out;
-}
-
 }  // namespace
 
-// ---- one connection -------------------------------------------------------------------------------------------------
-
-class Peers::Channel final : public uv::TcpStream {
-  public:
-    // Dialled, to `peer`.
-    Channel(Peers& owner, raft::NodeId peer)
-        : TcpStream(owner.loop_), owner_(owner), peer_(peer), dialled_(true), watch_(make_watch()) {}
-    // Accepted, from nobody known.
-    explicit Channel(Peers& owner) : TcpStream(owner.loop_), owner_(owner), watch_(make_watch()) {}
-
-    raft::NodeId peer() const { return peer_; }
-    bool dialled() const { return dialled_; }
-    bool open() const { return open_; }
-    void become_open(raft::NodeId peer) {
-        peer_ = peer;
-        open_ = true;
-        reader_.set_payload_max(kPeerFrameBytesMax);
-        keep_alive();
-        watch();
-    }
-    // The handshake, or the silence, is bounded from now on.
-    void watch() {
-        heard_ = loop().now();
-        loop().schedule(*watch_, open_ ? owner_.patience_ / 3 : owner_.patience_);
-    }
-    void queue(const proto::Frame& frame) {
-        if (closing()) return;
-        if (outgoing_.empty()) owner_.unsent_.push_back(this);
-        const std::size_t at = outgoing_.size();
-        outgoing_.resize(at + kPeerFrameHeaderBytes);
-        frame.AppendToString(&outgoing_);
-        seal_frame(outgoing_, at);
-        if (outgoing_.size() > kBufferKept) send_queued();
-    }
-    void send_queued() {
-        if (outgoing_.empty()) return;
-        if (!closing()) {
-            write_stable(outgoing_);
-            loop().flush();
-        }
-        outgoing_.clear();
-        if (outgoing_.capacity() > 4 * kBufferKept) std::string().swap(outgoing_);
-        if (!closing() && queued() > kQueuedBytesMax) end("it does not read what is sent to it");
-    }
-    void end(const std::string& why) {
-        if (closing()) return;
-        loop().cancel(*watch_);
-        close();
-        owner_.ended(*this, why);
-    }
-
-  private:
-    ~Channel() override = default;
-
-    std::unique_ptr<Alarm> make_watch() {
-        return std::make_unique<Alarm>([this](Instant now) { on_watch(now); });
-    }
-    void on_watch(Instant now) {
-        if (closing()) return;
-        if (now >= heard_ + owner_.patience_) {
-            const uv::Loop::Event event(loop());
-            end(open_ ? "it has been silent for too long" : "no answer");
-            return;
-        }
-        loop().schedule(*watch_, open_ ? owner_.patience_ / 3 : heard_ + owner_.patience_ - now);
-        if (!open_) return;
-        proto::Frame frame;
-        frame.mutable_ping();
-        const uv::Loop::Event event(loop());
-        queue(frame);
-        send_queued();
-    }
-    void on_connected() override {
-        start_reading();
-        owner_.greet(*this);
-    }
-    void on_read(std::string_view data) override {
-        if (open_) heard_ = loop().now();  // before, whatever comes: the handshake has its time
-        reader_.add(data);
-        while (!closing()) {
-            auto payload = reader_.next();
-            if (!payload) {
-                end(payload.error());
-                return;
-            }
-            if (!*payload) return;
-            proto::Frame& frame = owner_.incoming_;
-            if (!frame.ParseFromArray((**payload).data(), static_cast<int>((**payload).size()))) {
-                end("a frame that is no message: the other end is no outrider node");
-                return;
-            }
-            if (!open_) {
-                if (!owner_.on_first_frame(*this, frame)) return;
-            } else if (!frame.has_ping()) {
-                owner_.handler_.on_frame(peer_, frame);
-            }
-        }
-    }
-    void on_eof() override { end("it closed the connection"); }
-    void on_error(int error) override { end(uv::error_text(error)); }
-    void on_closed() override {
-        owner_.gone(*this);
-        delete this;
-    }
-
-    Peers& owner_;
-    raft::NodeId peer_;
-    const bool dialled_ = false;
-    bool open_ = false;
-    Instant heard_{};
-    FrameReader reader_{kGreetingBytesMax};
-    std::string outgoing_;
-    std::unique_ptr<Alarm> watch_;
-};
-
-// ---- the set of them ------------------------------------------------------------------------------------------------
-
-Peers::Peers(uv::Loop& loop, Self self, Duration patience, std::uint64_t seed, PeersHandler& handler)
+Peers::Peers(uv::Loop& loop, Self self, KnownLogs known_logs, Duration patience, std::uint64_t seed,
+             PeersHandler& handler)
     : loop_(loop),
       self_(std::move(self)),
+      logs_(std::move(known_logs)),
+      kept_logs_(logs_),
       patience_(patience),
       random_(seed),
       handler_(handler),
@@ -193,14 +65,14 @@ Peers::Peer& Peers::peer(raft::NodeId id) {
 
 void Peers::follow(const raft::Configuration& members) {
     for (auto& [id, peer] : peers_)
-        peer.listed = false;
+        peer.listed = peer.listed && members.find(id) != nullptr;
     for (const raft::Member& member : members.members) {
         if (member.id == self_.id) continue;
         Peer& known = peer(member.id);
         const MemberAddress address = parse_member_address(member.address);
         const config::HostPort where = host_port_of(address.peer);
         const bool news = known.address != where;
-        known.listed = true;
+        if (!std::exchange(known.listed, true)) hold_new_member(known);
         known.address = where;
         if (known.name.empty()) known.name = address.name.empty() ? address.peer : address.name;
         if (news) known.failures = 0;
@@ -261,6 +133,7 @@ void Peers::dial_failed(raft::NodeId id, const std::string& why) {
     note_problem(*peer, why);
     ++peer->failures;
     dial_later(*peer, false);
+    handler_.on_peer_not_reached(id);
 }
 
 // Once: it is tried again for ever.
@@ -282,117 +155,6 @@ void Peers::accept(int fd) {
     }
     channel->start_reading();
     channel->watch();
-}
-
-proto::Hello Peers::hello(raft::NodeId to) const {
-    proto::Hello out;
-    out.set_protocol(kPeerProtocol);
-    out.set_cluster_id(self_.cluster_id);
-    out.set_node_id(self_.id.value);
-    out.set_name(self_.name);
-    out.set_api_address(self_.api_address);
-    out.set_to(to.value);
-    return out;
-}
-
-void Peers::greet(Channel& channel) {
-    proto::Frame frame;
-    *frame.mutable_hello() = hello(channel.peer());
-    channel.queue(frame);
-    channel.send_queued();
-}
-
-bool Peers::on_first_frame(Channel& channel, proto::Frame& frame) {
-    if (frame.has_reject()) {
-        channel.end("it refuses: " + escaped(frame.reject().reason().substr(0, 500)));
-        return false;
-    }
-    if (frame.has_hello()) return on_hello(channel, frame.hello());
-    if (frame.has_join_ask() && !channel.dialled()) {
-        proto::Frame answer;
-        handler_.on_join_ask(frame.join_ask(), *answer.mutable_join_tell());
-        channel.queue(answer);
-        channel.send_queued();
-        return true;
-    }
-    channel.end("it did not begin with a greeting");
-    return false;
-}
-
-bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
-    std::string why;
-    const raft::NodeId from{hello.node_id()};
-    const Peer* known = find(from);
-    const bool listed = known != nullptr && known->listed;
-    if (hello.name().size() > kNameBytesMax || hello.api_address().size() > kNameBytesMax ||
-        escaped(hello.name()) != hello.name()) {
-        why = fmt::format("a name or address of more than {} bytes, or of signs that no name has",
-                          kNameBytesMax);
-    } else if (hello.protocol() != kPeerProtocol) {
-        why = fmt::format("protocol {} is spoken here, and {} there: upgrade one version at a time",
-                          kPeerProtocol, hello.protocol());
-    } else if (hello.cluster_id() != self_.cluster_id) {
-        why = fmt::format(
-            "node {} belongs to another cluster than {} ({:016x}, not {:016x}): are control.peers and "
-            "control.cluster the same on both, and is the data directory of this cluster?",
-            hello.name(), self_.name, hello.cluster_id(), self_.cluster_id);
-    } else if (from == self_.id || from == raft::kNoNode) {
-        why = fmt::format("node {} has the id of {}: two processes must not be one node", hello.name(),
-                          self_.name);
-    } else if (channel.dialled() ? from != channel.peer()
-                                 : hello.to() != 0 && raft::NodeId{hello.to()} != self_.id) {
-        why = fmt::format("another node was expected at this address: {} met {}", hello.name(), self_.name);
-    }
-    if (why.empty() && !listed && unlisted_open() >= kStrangersMax)
-        why = fmt::format("{} nodes that are no members are connected already", kStrangersMax);
-    // Also one that is no member (any more) may connect: it is told so, and one that was just added may be unknown here.
-    if (!why.empty()) {
-        reject(channel, why);
-        return false;
-    }
-    opened(channel, hello);
-    return true;
-}
-
-std::size_t Peers::unlisted_open() const {
-    return static_cast<std::size_t>(std::count_if(peers_.begin(), peers_.end(), [](const auto& entry) {
-        return !entry.second.listed && entry.second.channel != nullptr;
-    }));
-}
-
-void Peers::reject(Channel& channel, const std::string& why) {
-    proto::Frame frame;
-    frame.mutable_reject()->set_reason(why);
-    channel.queue(frame);
-    channel.send_queued();
-    if (!channel.dialled()) log_warning("a peer was refused: {}", why);
-    channel.end(why);
-}
-
-void Peers::opened(Channel& channel, const proto::Hello& greeting) {
-    const raft::NodeId id{greeting.node_id()};
-    Peer& known = peer(id);
-    if (known.dialling == &channel) known.dialling = nullptr;
-    if (known.channel != nullptr) {
-        Channel* const old = std::exchange(known.channel, nullptr);
-        old->end("a newer connection takes its place");
-        handler_.on_peer_lost(id, true);
-    }
-    known.channel = &channel;
-    known.name = greeting.name();
-    known.api_address = greeting.api_address();
-    known.failures = 0;
-    known.last_problem.clear();
-    loop_.cancel(*known.redial);
-    channel.become_open(id);
-    if (!channel.dialled()) {
-        proto::Frame frame;
-        *frame.mutable_hello() = hello({});
-        channel.queue(frame);
-        channel.send_queued();
-    }
-    log_info("peer {} is connected", known.name);
-    handler_.on_peer_connected(id);
 }
 
 void Peers::ended(Channel& channel, const std::string& why) {

@@ -5,11 +5,13 @@
 // newer, both end, and one is dialled anew.
 //
 // Each end begins with a Hello (control/proto/node.proto). Who belongs to another cluster, is another node than was called, or
-// speaks another protocol gets a Reject with the reason, and both ends log it once.
+// speaks another protocol gets a Reject with the reason, and both ends log it once. So does a member that has another log than
+// the one it was met with (known_logs.h): on_log_lost() tells it there.
 //
 // Invariants
 //   * A peer has at most one open channel. Frames handed to send() leave in order, in one system call a turn, or are lost
 //     together with the channel; on_peer_lost() says so.
+//   * Nothing that a member says is handed on before the log it has is remembered durably: until then it is set aside.
 //   * A channel on which nothing was heard for the patience is closed: both ends ping three times as often. TCP alone would
 //     go on for minutes after a partition has healed.
 //   * What waits for a slow peer is bounded (kQueuedBytesMax), connections that have not said Hello are (kStrangersMax).
@@ -31,6 +33,7 @@
 #include "base/uv/resolver.h"
 #include "config/settings.h"
 #include "control/node/alarm.h"
+#include "control/node/known_logs.h"
 #include "control/node/wire.h"
 #include "control/raft/types.h"
 
@@ -51,6 +54,14 @@ class PeersHandler {
     virtual void on_peer_connected(raft::NodeId peer) = 0;
     // `replaced`: a newer one takes its place, and on_peer_connected() follows.
     virtual void on_peer_lost(raft::NodeId peer, bool replaced) = 0;
+    // For a node that does not know yet whether the others know it (founding.h): this one has seen its greeting and does not mind,
+    // or could not be asked this time.
+    virtual void on_peer_taken(raft::NodeId peer) = 0;
+    virtual void on_peer_not_reached(raft::NodeId peer) = 0;
+    // A member knows this node with another log. `reason`: a sentence for the operator.
+    virtual void on_log_lost(const std::string& reason) = 0;
+    // `done`, on the loop's thread, when they are durable.
+    virtual void keep_known_logs(const KnownLogs& logs, std::function<void()> done) = 0;
     virtual void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) = 0;
 
   protected:
@@ -64,6 +75,7 @@ class Peers {
         raft::NodeId id;
         std::string name;
         std::string api_address;
+        std::uint64_t log_id = 0;
     };
     struct Status {
         std::string name;
@@ -71,8 +83,9 @@ class Peers {
         bool connected = false;
     };
 
-    // `patience`: how long a peer may be silent.
-    Peers(uv::Loop& loop, Self self, Duration patience, std::uint64_t seed, PeersHandler& handler);
+    // `patience`: how long a peer may be silent. `known_logs`: as they were kept.
+    Peers(uv::Loop& loop, Self self, KnownLogs known_logs, Duration patience, std::uint64_t seed,
+          PeersHandler& handler);
     ~Peers();
     Peers(const Peers&) = delete;
     Peers& operator=(const Peers&) = delete;
@@ -81,6 +94,9 @@ class Peers {
     std::uint16_t port() const;
     // Keeps a channel with each of these.
     void follow(const raft::Configuration& members);
+    // These are committed, and the newest: what is known of others is of no more use.
+    void forget_others(const raft::Configuration& members);
+    bool has_met(raft::NodeId peer) const { return logs_.of(peer) != 0; }
 
     const Self& self() const { return self_; }
     bool connected(raft::NodeId peer) const;
@@ -126,7 +142,12 @@ class Peers {
     bool on_first_frame(Channel& channel, proto::Frame& frame);
     bool on_hello(Channel& channel, const proto::Hello& hello);
     std::size_t unlisted_open() const;
-    void reject(Channel& channel, const std::string& why);
+    void reject(Channel& channel, const std::string& why, proto::Reject::Cause cause = proto::Reject::OTHER);
+    void on_reject(Channel& channel, const proto::Reject& reject);
+    void admit(Channel& channel);
+    void admit_held();
+    void keep_logs();
+    void hold_new_member(Peer& peer);
     void opened(Channel& channel, const proto::Hello& hello);
     void ended(Channel& channel, const std::string& why);
     void gone(Channel& channel);
@@ -134,6 +155,8 @@ class Peers {
 
     uv::Loop& loop_;
     const Self self_;
+    KnownLogs logs_;
+    KnownLogs kept_logs_;  // of those, what is durable; and perhaps what is being forgotten
     const Duration patience_;
     Random random_;
     PeersHandler& handler_;

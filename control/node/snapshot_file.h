@@ -38,6 +38,9 @@ std::optional<raft::LogIndex> parse_snapshot_name(std::string_view name);
 // Takes the file's bytes in pieces of any size. After an error, the same again.
 class SnapshotParser {
   public:
+    // `memory`: of the store that is made.
+    explicit SnapshotParser(std::shared_ptr<ColdMemory> memory = heap_memory())
+        : reader_(std::move(memory)) {}
     Result<void> add(std::string_view bytes);
     struct Snapshot {
         SnapshotHead head;

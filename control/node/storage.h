@@ -1,4 +1,4 @@
-// A node's data directory: the write-ahead log (wal/), and the newest snapshot beside it. What consensus wants written goes to
+// A node's data directory: the write-ahead log (wal/), beside it the newest snapshot, and the file `peers`. What consensus wants written goes to
 // the log's thread, snapshots of the state to a thread of their own; what has become durable comes back on the loop.
 //
 // Invariants
@@ -24,6 +24,7 @@
 #include "base/wal/files.h"
 #include "base/wal/wal.h"
 #include "base/wal/wal_thread.h"
+#include "control/node/known_logs.h"
 #include "control/node/log_records.h"
 #include "control/node/snapshot_file.h"
 #include "control/node/task_thread.h"
@@ -58,16 +59,21 @@ class Storage {
         LogReplay::State state;
         std::unique_ptr<store::Store> store;
         wal::Recovery recovery;
+        KnownLogs known_logs;
     };
 
-    // Makes the directory if it is missing (not its parents), locks it and reads it. `files` outlives the storage.
+    // Makes the directory if it is missing (not its parents), locks it and reads it. `files` outlives the storage. `memory`: for
+    // what is kept long.
     static Result<std::unique_ptr<Storage>> open(wal::FileSystem& files, const std::string& directory,
-                                                 std::uint64_t segment_bytes);
+                                                 std::uint64_t segment_bytes,
+                                                 std::shared_ptr<ColdMemory> memory = heap_memory());
     ~Storage();
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
 
     Found& found() { return found_; }
+    // For what is kept long: of the stores that it makes, too.
+    const std::shared_ptr<ColdMemory>& memory() const { return memory_; }
     // Of a directory that was empty: durable on return. With a snapshot: the state that the cluster begins with, whose
     // file is in its place.
     Result<void> begin(const Identity& identity, const raft::SnapshotMeta* snapshot = nullptr);
@@ -78,6 +84,7 @@ class Storage {
     void write(raft::Effects& effects);
 
     // Writes a snapshot of the store as it is now, which stays whole and in its place until on_saved() or cancel(). One at a time.
+    // The store is collected.
     void save(store::Store& store, raft::SnapshotMeta meta);
     bool saving() const { return saver_ != nullptr; }
     // The same into a file without a name, for a backup: nullptr when it was given up. It is gone when it is closed.
@@ -87,14 +94,22 @@ class Storage {
     // The snapshot `saved` is durable: the log may go, but for entries from `first_kept` on.
     void compact(const raft::SnapshotMeta& saved, raft::LogIndex first_kept);
 
+    // The file `peers`, whole; `done` comes on the loop's thread when it is durable. In order.
+    void keep_known_logs(const KnownLogs& logs, std::function<void()> done);
+
     // Fills data and last from the snapshot of chunk.meta.index. False: it is gone.
     bool read_chunk(raft::SnapshotChunk& chunk);
 
     // Of the log's and the newest snapshot's files.
     std::uint64_t disk_bytes() const { return disk_bytes_.load(std::memory_order_relaxed); }
+    // Drawn when the log was made, and another when it was made anew (control/node/known_logs.h).
     std::uint64_t log_id() const { return log_id_; }
 
   private:
+    // Behind the name of a leader's snapshot, an empty file, from before that is in place until the log names it.
+    static constexpr std::string_view kInstalling = ".installing";
+    static constexpr const char* kPeers = "peers";  // known_logs.h
+
     struct Saver;
     // Of the raft entry `entry` or the first behind it: where in the log it stands. Used on the log's thread only.
     struct Mark {
@@ -107,11 +122,13 @@ class Storage {
         std::uint64_t bytes = 0;
     };
 
-    Storage(wal::FileSystem& files, std::string directory)
-        : files_(files), directory_(std::move(directory)) {}
+    Storage(wal::FileSystem& files, std::string directory, std::shared_ptr<ColdMemory> memory)
+        : files_(files), directory_(std::move(directory)), memory_(std::move(memory)) {}
 
+    // storage_open.cc
     Result<void> recover(std::uint64_t segment_bytes);
     Result<void> check_whole() const;
+    Result<void> read_peers();
     Result<void> load_snapshot();
     Result<void> remove_files(const std::function<bool(std::string_view)>& unwanted);
     std::string path(std::string_view name) const { return directory_ + "/" + std::string(name); }
@@ -135,6 +152,7 @@ class Storage {
 
     wal::FileSystem& files_;
     const std::string directory_;
+    const std::shared_ptr<ColdMemory> memory_;
     Found found_;
     Identity identity_;
     raft::HardState hard_state_;
@@ -164,8 +182,8 @@ class Storage {
     std::unique_ptr<TaskThread> file_thread_;
 };
 
-// "cannot sync FILE: No space left on device".
-Error failed(std::string_view what, const std::string& file, const wal::IoError& cause);
+Result<SnapshotParser::Snapshot> read_snapshot_file(wal::FileSystem& files, const std::string& name,
+                                                    const std::shared_ptr<ColdMemory>& memory);
 
 // Writes a snapshot file, whole and synced, and gives it its name.
 Result<void> write_snapshot_file(wal::FileSystem& files, const std::string& directory,

@@ -27,7 +27,7 @@ Core::Core(Start start, Instant now)
       hard_state_(start.hard_state),
       hard_state_written_(start.hard_state),
       led_(start.hard_state.term),
-      log_(std::move(start.snapshot), std::move(start.entries)),
+      log_(std::move(start.snapshot), std::move(start.entries), start.memory, start.options.warm),
       configuration_(log_.configuration()),
       commit_(log_.snapshot().index),
       applied_(commit_),
@@ -70,6 +70,7 @@ void Core::finish(const RoleChange& before, const Configuration* configuration_b
         applied_ = applied_ + 1;
         effects_.apply.push_back(log_.at(applied_));
     }
+    log_.settle(applied_);
     if (role_ != before.role || hard_state_.term != before.term || leader_ != before.leader) {
         effects_.role = RoleChange{role_, hard_state_.term, leader_};
     }
@@ -188,7 +189,7 @@ void Core::advance_commit(LogIndex commit) {
     require(commit <= log_.last_index(), "only what is in the log is committed");
     if (role_ == Role::kLeader) {
         for (LogIndex index = commit_ + 1; index <= commit; index = index + 1) {
-            uncommitted_bytes_ -= log_.at(index).bytes();
+            uncommitted_bytes_ -= log_.bytes(index);
         }
     }
     commit_ = commit;

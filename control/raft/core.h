@@ -50,6 +50,7 @@ struct Start {
     HardState hard_state;
     SnapshotMeta snapshot;  // applied
     std::vector<Entry> entries;
+    std::shared_ptr<ColdMemory> memory = heap_memory();  // of old entries
 };
 
 class Core {

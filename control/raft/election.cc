@@ -122,7 +122,7 @@ void Core::become_leader() {
     round_ = 0;
     uncommitted_bytes_ = 0;
     for (LogIndex index = commit_ + 1; index <= log_.last_index(); index = index + 1) {
-        uncommitted_bytes_ += log_.at(index).bytes();
+        uncommitted_bytes_ += log_.bytes(index);
     }
     follow_configuration(log_.last_index() + 1);
     term_start_ = log_.last_index() + 1;

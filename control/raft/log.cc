@@ -8,8 +8,13 @@
 
 namespace outrider::raft {
 
-Log::Log(SnapshotMeta snapshot, std::vector<Entry> entries)
-    : snapshot_(std::move(snapshot)), base_index_(snapshot_.index), base_term_(snapshot_.term) {
+Log::Log(SnapshotMeta snapshot, std::vector<Entry> entries, const std::shared_ptr<ColdMemory>& memory,
+         const WarmLog& warm)
+    : warm_max_(warm),
+      snapshot_(std::move(snapshot)),
+      base_index_(snapshot_.index),
+      base_term_(snapshot_.term),
+      cold_(memory) {
     require(snapshot_.configuration != nullptr, "a snapshot names its configuration");
     configurations_.push_back({snapshot_.index, snapshot_.configuration});
     for (Entry& entry : entries) {
@@ -21,12 +26,21 @@ Log::Log(SnapshotMeta snapshot, std::vector<Entry> entries)
 std::optional<Term> Log::term(LogIndex index) const {
     if (index == base_index_) return base_term_;
     if (index < base_index_ || index > last_index()) return std::nullopt;
-    return entries_[index.value - base_index_.value - 1].term;
+    return is_cold(index) ? cold_.term(index.value - base_index_.value - 1) : warm(index).term;
 }
 
-const Entry& Log::at(LogIndex index) const {
+Term Log::last_term() const {
+    return *term(last_index());
+}
+
+Entry Log::at(LogIndex index) const {
     require(index > base_index_ && index <= last_index(), "the entry lies in the window");
-    return entries_[index.value - base_index_.value - 1];
+    return is_cold(index) ? cold_.at(index.value - base_index_.value - 1) : warm(index);
+}
+
+std::uint64_t Log::bytes(LogIndex index) const {
+    require(index > base_index_ && index <= last_index(), "the entry lies in the window");
+    return is_cold(index) ? cold_.bytes(index.value - base_index_.value - 1) : warm(index).bytes();
 }
 
 void Log::append(Entry entry) {
@@ -36,13 +50,18 @@ void Log::append(Entry entry) {
         require(entry.configuration != nullptr, "a configuration entry has a configuration");
         configurations_.push_back({entry.index, entry.configuration});
     }
-    entries_.push_back(std::move(entry));
+    warm_bytes_ += entry.bytes();
+    warm_.push_back(std::move(entry));
 }
 
 void Log::truncate_after(LogIndex index) {
     require(index >= base_index_, "a truncation stays in the window");
     if (index >= last_index()) return;
-    entries_.resize(index.value - base_index_.value);
+    while (!warm_.empty() && last_index() > index) {
+        warm_bytes_ -= warm_.back().bytes();
+        warm_.pop_back();
+    }
+    cold_.truncate(index.value - base_index_.value);
     while (configurations_.size() > 1 && configurations_.back().index > index) {
         configurations_.pop_back();
     }
@@ -53,15 +72,21 @@ void Log::truncate_after(LogIndex index) {
 }
 
 void Log::reset(SnapshotMeta snapshot) {
-    std::deque<Entry> kept;
-    if (bug(Bug::kSnapshotKeepsLog) && last_index() > snapshot.index && snapshot.index >= base_index_) {
-        kept.assign(entries_.begin() + static_cast<std::ptrdiff_t>(snapshot.index.value - base_index_.value),
-                    entries_.end());
+    std::vector<Entry> kept;
+    if (bug(Bug::kSnapshotKeepsLog) && snapshot.index >= base_index_) {
+        for (LogIndex index = snapshot.index + 1; index <= last_index(); index = index + 1)
+            kept.push_back(at(index));
     }
     snapshot_ = std::move(snapshot);
     base_index_ = snapshot_.index;
     base_term_ = snapshot_.term;
-    entries_ = std::move(kept);
+    cold_.clear();
+    warm_.clear();
+    warm_bytes_ = 0;
+    for (Entry& entry : kept) {
+        warm_bytes_ += entry.bytes();
+        warm_.push_back(std::move(entry));
+    }
     configurations_.clear();
     configurations_.push_back({snapshot_.index, snapshot_.configuration});
     durable_index_ = {};
@@ -78,11 +103,25 @@ void Log::compact(LogIndex snapshot, LogIndex first_kept) {
     if (first_kept <= first_index()) return;
     const LogIndex base = first_kept - 1;
     base_term_ = *term(base);
-    entries_.erase(entries_.begin(),
-                   entries_.begin() + static_cast<std::ptrdiff_t>(base.value - base_index_.value));
+    std::uint64_t gone = base.value - base_index_.value;
+    const std::uint64_t of_cold = std::min(gone, cold_.size());
+    cold_.pop_front(of_cold);
+    for (gone -= of_cold; gone > 0; --gone) {
+        warm_bytes_ -= warm_.front().bytes();
+        warm_.pop_front();
+    }
     base_index_ = base;
     while (configurations_.size() > 1 && configurations_[1].index <= base) {
         configurations_.pop_front();
+    }
+}
+
+void Log::settle(LogIndex applied) {
+    while (!warm_.empty() && warm_.front().index <= applied &&
+           (warm_.size() > warm_max_.entries || warm_bytes_ > warm_max_.bytes)) {
+        warm_bytes_ -= warm_.front().bytes();
+        cold_.push_back(warm_.front());
+        warm_.pop_front();
     }
 }
 
@@ -112,10 +151,9 @@ std::vector<Entry> Log::batch(LogIndex first, std::size_t entries_max, std::uint
     out.reserve(count);
     std::uint64_t bytes = 0;
     for (std::uint64_t i = 0; i < count; ++i) {
-        const Entry& entry = at(first + i);
-        bytes += entry.bytes();
+        bytes += this->bytes(first + i);
         if (i > 0 && bytes > bytes_max) break;
-        out.push_back(entry);
+        out.push_back(at(first + i));
     }
     return out;
 }

@@ -10,10 +10,14 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "base/cold_memory.h"
+#include "control/raft/cold_entries.h"
 #include "control/raft/effects.h"
+#include "control/raft/options.h"
 #include "control/raft/types.h"
 
 namespace outrider::raft {
@@ -21,17 +25,20 @@ namespace outrider::raft {
 class Log {
   public:
     // `entries` follow each other, and may begin before or at snapshot.index + 1; all are durable.
-    Log(SnapshotMeta snapshot, std::vector<Entry> entries);
+    Log(SnapshotMeta snapshot, std::vector<Entry> entries, const std::shared_ptr<ColdMemory>& memory,
+        const WarmLog& warm);
 
     LogIndex base_index() const { return base_index_; }
     LogIndex first_index() const { return base_index_ + 1; }
-    LogIndex last_index() const { return base_index_ + entries_.size(); }
-    Term last_term() const { return entries_.empty() ? base_term_ : entries_.back().term; }
+    LogIndex last_index() const { return base_index_ + (cold_.size() + warm_.size()); }
+    Term last_term() const;
     LogIndex durable_index() const { return durable_index_; }
     // Nothing outside base_index() … last_index().
     std::optional<Term> term(LogIndex index) const;
     bool matches(LogIndex index, Term at) const { return term(index) == at; }
-    const Entry& at(LogIndex index) const;
+    Entry at(LogIndex index) const;
+    // As Entry::bytes(), or about that.
+    std::uint64_t bytes(LogIndex index) const;
     const SnapshotMeta& snapshot() const { return snapshot_; }
 
     void append(Entry entry);
@@ -40,6 +47,9 @@ class Log {
     // The snapshot replaces everything.
     void reset(SnapshotMeta snapshot);
     void compact(LogIndex snapshot, LogIndex first_kept);
+
+    // Everything up to `applied` is applied here. Of that, what exceeds options.warm goes to cold memory.
+    void settle(LogIndex applied);
 
     // The state of the log as it is now is what `write` writes.
     void written(WriteId write);
@@ -59,6 +69,11 @@ class Log {
     ConfigurationRef configuration_at(LogIndex index) const;
 
   private:
+    const Entry& warm(LogIndex index) const {
+        return warm_[index.value - base_index_.value - 1 - cold_.size()];
+    }
+    bool is_cold(LogIndex index) const { return index.value - base_index_.value <= cold_.size(); }
+
     struct ConfigurationAt {
         LogIndex index;
         ConfigurationRef configuration;
@@ -68,10 +83,13 @@ class Log {
         LogIndex last;  // of the log that it makes durable
     };
 
+    const WarmLog warm_max_;
     SnapshotMeta snapshot_;
     LogIndex base_index_;
     Term base_term_;
-    std::deque<Entry> entries_;
+    ColdEntries cold_;        // from first_index() on
+    std::deque<Entry> warm_;  // what follows
+    std::uint64_t warm_bytes_ = 0;
     std::deque<ConfigurationAt>
         configurations_;  // the first is the snapshot's, or an earlier one; never empty
     LogIndex durable_index_;

@@ -10,6 +10,12 @@
 
 namespace outrider::raft {
 
+// How much of the log's end is kept where it is read at once; the rest, once applied, is in cold memory (base/cold_memory.h).
+struct WarmLog {
+    std::size_t entries = 2048;
+    std::uint64_t bytes = std::uint64_t{1} << 20;
+};
+
 struct Options {
     // t: a follower that hears no leader campaigns after [t, 2t). Ten times a round trip with fsync is safe; shorter
     // finds a dead leader sooner and takes a slow one for dead sooner.
@@ -35,6 +41,7 @@ struct Options {
     std::size_t reads_max = 4096;
     // A learner that lacks more entries is not promoted: it would cost availability (thesis 4.2.1).
     std::uint64_t promotion_lag_max = 1000;
+    WarmLog warm;
 };
 
 // A sentence when the numbers contradict each other.

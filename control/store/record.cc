@@ -4,6 +4,9 @@
 #include <cstring>
 #include <new>
 
+#include <xxhash.h>
+
+#include "base/check.h"
 #include "control/store/varint.h"
 
 namespace outrider::store {
@@ -41,7 +44,8 @@ Record* Record::make(const Fields& f, Record* prev) {
     auto* record = new (::operator new(bytes)) Record;
     record->prev_ = prev;
     record->mod_ = f.mod.value;
-    record->flags_ = static_cast<std::uint8_t>((f.tombstone ? kTombstone : 0) | (leased ? kLeased : 0));
+    record->flags_ =
+        static_cast<std::uint8_t>(kOnHeap | (f.tombstone ? kTombstone : 0) | (leased ? kLeased : 0));
 
     unsigned char* out = reinterpret_cast<unsigned char*>(record) + kHead;
     out = write_varint(out, f.key.size());
@@ -56,8 +60,30 @@ Record* Record::make(const Fields& f, Record* prev) {
     return record;
 }
 
-void Record::destroy(Record* record) {
-    ::operator delete(record);
+std::uint32_t Record::check(const unsigned char* end) const {
+    const unsigned char* begin = reinterpret_cast<const unsigned char*>(this) + kCheckFrom;
+    return static_cast<std::uint32_t>(XXH3_64bits(begin, static_cast<std::size_t>(end - begin)));
+}
+
+Record* Record::copy_to(ColdArena& cold, const Record& record) {
+    Fields fields;
+    const auto* begin = reinterpret_cast<const unsigned char*>(&record);
+    const unsigned char* end = record.unpack(fields);
+    const auto bytes = static_cast<std::size_t>(end - begin);
+    char* room = cold.take(std::max(sizeof(Record), bytes + sizeof(std::uint32_t)));
+    std::memcpy(room, begin, bytes);
+    auto* copy = reinterpret_cast<Record*>(room);
+    copy->flags_ = static_cast<std::uint8_t>(copy->flags_ & ~kOnHeap);
+    const std::uint32_t check = copy->check(reinterpret_cast<unsigned char*>(room) + bytes);
+    std::memcpy(room + bytes, &check, sizeof check);
+    return copy;
+}
+
+void Record::destroy(ColdArena& cold, Record* record) {
+    if (record->cold())
+        cold.give_back(reinterpret_cast<const char*>(record));
+    else
+        ::operator delete(record);
 }
 
 std::string_view Record::key() const {
@@ -68,19 +94,31 @@ std::string_view Record::key() const {
 
 Record::Fields Record::fields() const {
     Fields f;
+    const unsigned char* end = unpack(f);
+    if (cold()) {
+        std::uint32_t expected = 0;
+        std::memcpy(&expected, end, sizeof expected);
+        require(check(end) == expected,
+                "history is read as it was written; is the disk of the data directory broken?");
+    }
+    return f;
+}
+
+const unsigned char* Record::unpack(Fields& f) const {
     const unsigned char* in = packed();
     const std::size_t key_bytes = read_varint(in);
     f.key = read_text(in, key_bytes);
     f.mod = mod();
     f.sub = static_cast<std::uint32_t>(read_varint(in));
     f.tombstone = tombstone();
-    if (f.tombstone) return f;
+    if (f.tombstone) return in;
     f.create = {mod_ - static_cast<std::int64_t>(read_varint(in))};
     f.version = static_cast<std::int64_t>(read_varint(in));
     const std::size_t value_bytes = read_varint(in);
     f.value = read_text(in, value_bytes);
-    if ((flags_ & kLeased) != 0) std::memcpy(&f.lease.value, in, sizeof f.lease.value);
-    return f;
+    if ((flags_ & kLeased) == 0) return in;
+    std::memcpy(&f.lease.value, in, sizeof f.lease.value);
+    return in + sizeof f.lease.value;
 }
 
 KeyValue Record::key_value() const {

@@ -3,16 +3,21 @@
 // Every key has a chain of these, the newest first; the newest of all keys are in KeyIndex, those since the last
 // compaction in the store's log too. A record never changes but for `prev`, which compaction cuts.
 //
+// The newest of a key is on the heap. One that a newer takes the place of is moved to cold memory (base/cold_memory.h), where
+// it gets a check: cold memory may be a file's, and what a disk gives back is looked at before it is used. There is nobody who
+// could be told: the process ends (fields()), as it does when the log cannot be synced.
+//
 // In memory: prev (8 bytes), mod revision (8), then packed without padding: flags (1), key length, key, number in its
-// transaction, and for a value: mod - create revision, version, value length, value, lease (8, if any).
-// Lengths and small numbers are LEB128 varints. A key of 20 bytes with a value of 100 takes 142 bytes, where a struct of
-// two strings takes 216 in three allocations.
+// transaction, and for a value: mod - create revision, version, value length, value, lease (8, if any); and the check (4) of all
+// behind prev, if cold. Lengths and small numbers are LEB128 varints. A key of 20 bytes with a value of 100 takes 142 bytes,
+// where a struct of two strings takes 216 in three allocations.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
+#include "base/cold_arena.h"
 #include "control/store/types.h"
 
 namespace outrider::store {
@@ -31,14 +36,19 @@ class Record {
         std::string_view value;
     };
 
+    // On the heap.
     static Record* make(const Fields& fields, Record* prev);
-    static void destroy(Record* record);
+    static Record* copy_to(ColdArena& cold, const Record& record);
+    // `cold` is where it was copied to, if it was.
+    static void destroy(ColdArena& cold, Record* record);
 
     Record* prev() const { return prev_; }
     void cut(Record* prev) { prev_ = prev; }
     Revision mod() const { return {mod_}; }
     bool tombstone() const { return (flags_ & kTombstone) != 0; }
+    bool cold() const { return (flags_ & kOnHeap) == 0; }
     std::string_view key() const;
+    // Ends the process if the record is cold and not what it was.
     Fields fields() const;
     KeyValue key_value() const;
     // What the record counts for in the database's size: the same on every member, whatever the allocator does.
@@ -47,9 +57,13 @@ class Record {
   private:
     static constexpr std::uint8_t kTombstone = 1;
     static constexpr std::uint8_t kLeased = 2;
+    static constexpr std::uint8_t kOnHeap = 4;
 
     Record() = default;
     static constexpr std::size_t kHead = 17;  // prev_, mod_, flags_
+    static constexpr std::size_t kCheckFrom = sizeof(Record*);
+    const unsigned char* unpack(Fields& fields) const;
+    std::uint32_t check(const unsigned char* end) const;
     const unsigned char* packed() const { return reinterpret_cast<const unsigned char*>(this) + kHead; }
 
     Record* prev_ = nullptr;

@@ -37,10 +37,11 @@ inline constexpr std::size_t kFrameBytes = std::size_t{256} << 10;
 inline constexpr std::size_t kFrameBytesMax = std::size_t{32} << 20;
 
 // The state as it is now, a frame at a time, while the store goes on to apply commands: records made later are passed
-// over. Only a compaction has to wait for it: it makes the writer take all that is left into memory first (finish()).
-// Leases and sessions, which have no history, are taken at once.
+// over. What a compaction makes invisible is collected when the writer is gone. Leases and sessions, which have no history, are
+// taken at once.
 class SnapshotWriter {
   public:
+    // Of a store that has been collected, or can be now: nobody else may walk over it while it is collecting().
     explicit SnapshotWriter(Store& store);
     ~SnapshotWriter();
     SnapshotWriter(const SnapshotWriter&) = delete;
@@ -50,8 +51,6 @@ class SnapshotWriter {
     Revision revision() const { return revision_; }
     // Appends the next frame; false when there is none.
     bool next(std::string& out);
-    // Takes all that is left into memory and lets go of the store.
-    void finish();
 
   private:
     void write_tables();
@@ -60,24 +59,30 @@ class SnapshotWriter {
     void begin(char kind);
     void end();
 
-    Store* store_;  // nullptr: finished
+    // Of the record written last: what comes next of its key is later.
+    struct Place {
+        Revision mod;
+        std::uint32_t sub = 0;
+    };
+
+    const Store& store_;
     const std::uint64_t applied_index_;
     const Revision revision_;
     std::uint32_t ordinal_ = 0;
     std::uint64_t check_ = 0;
     std::string payload_;
-    std::string ready_;                 // whole frames
-    std::size_t taken_ = 0;             // of ready_, by next()
-    std::string next_key_;              // what comes next is not less
-    std::vector<const Record*> chain_;  // of the key before it, what is left, the newest first
-    bool same_key_ = false;
+    std::string ready_;      // whole frames
+    std::size_t taken_ = 0;  // of ready_, by next()
+    std::string next_key_;   // what comes next is not less …
+    Place written_;          // … and if it is of this very key, behind this one
     bool at_end_ = false;
 };
 
 // Takes the bytes in pieces of any size. After an error, the same again.
 class SnapshotReader {
   public:
-    SnapshotReader();
+    // `memory`: of the store that is made.
+    explicit SnapshotReader(std::shared_ptr<ColdMemory> memory = heap_memory());
     ~SnapshotReader();
 
     Result<void> add(std::string_view bytes);
@@ -95,6 +100,7 @@ class SnapshotReader {
     Error wrong(std::string_view what) const;
 
     std::unique_ptr<Store> store_;
+    std::vector<Store::Change> history_;  // in the order of the keys
     std::string error_;
     std::string pending_;
     std::uint32_t ordinal_ = 0;

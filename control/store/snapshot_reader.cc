@@ -17,14 +17,15 @@ std::uint64_t get_little(const char* in, int bytes) {
     return value;
 }
 
-bool earlier(const Record* a, const Record* b) {
-    if (a->mod() != b->mod()) return a->mod() < b->mod();
-    return a->fields().sub < b->fields().sub;
+bool earlier(const Store::Change& a, const Store::Change& b) {
+    if (a.mod != b.mod) return a.mod < b.mod;
+    return a.record->fields().sub < b.record->fields().sub;
 }
 
 }  // namespace
 
-SnapshotReader::SnapshotReader() : store_(std::make_unique<Store>()) {}
+SnapshotReader::SnapshotReader(std::shared_ptr<ColdMemory> memory)
+    : store_(std::make_unique<Store>(std::move(memory))) {}
 SnapshotReader::~SnapshotReader() = default;
 
 Error SnapshotReader::wrong(std::string_view what) const {
@@ -94,6 +95,7 @@ Result<void> SnapshotReader::read_header(std::string_view items) {
     store_->applied_index_ = in.number();
     store_->revision_ = {in.signed_number()};
     store_->compacted_ = {in.signed_number()};
+    store_->collected_ = store_->compacted_;
     store_->unix_millis_ = in.signed_number();
     records_expected_ = in.number();
     const bool sane = store_->revision_.value >= 1 && store_->revision_.value < INT64_MAX &&
@@ -184,13 +186,18 @@ Result<void> SnapshotReader::place(const Record::Fields& fields, bool same_key) 
         return wrong("keys are out of order");
     }
     if (f.tombstone && f.mod < store_->compacted_) return wrong("a deletion is older than the compaction");
-    Record* record = Record::make(f, same_key ? before : nullptr);
-    if (same_key)
+    Record* record = Record::make(f, nullptr);
+    if (same_key) {
+        Record* older = Record::copy_to(store_->cold_, *before);
+        if (!history_.empty() && history_.back().record == before) history_.back().record = older;
+        Record::destroy(store_->cold_, before);
+        record->cut(older);
         index.replace_last(record);
-    else
+    } else {
         index.append(record);
+    }
     store_->bytes_ += record->charge();
-    if (record->mod() >= store_->compacted_) store_->history_.push_back(record);
+    if (record->mod() >= store_->compacted_) history_.push_back({record->mod(), record});
     ++store_->records_;
     return {};
 }
@@ -200,11 +207,13 @@ Result<void> SnapshotReader::read_end(std::string_view items) {
     const std::uint64_t frames = in.number();
     if (!in.ok() || !in.at_end() || frames != ordinal_ || store_->records_ != records_expected_)
         return wrong("its end does not match what came before it");
-    auto& history = store_->history_;
-    if (!bug(Bug::kRestoredHistoryByKey)) std::sort(history.begin(), history.end(), earlier);
-    for (std::size_t i = 1; i < history.size() && !bug(Bug::kRestoredHistoryByKey); ++i) {
-        if (!earlier(history[i - 1], history[i])) return wrong("two records have one place in the history");
+    if (!bug(Bug::kRestoredHistoryByKey)) std::sort(history_.begin(), history_.end(), earlier);
+    for (std::size_t i = 1; i < history_.size() && !bug(Bug::kRestoredHistoryByKey); ++i) {
+        if (!earlier(history_[i - 1], history_[i])) return wrong("two records have one place in the history");
     }
+    for (const Store::Change& change : history_)
+        store_->history_.push_back(change);
+    history_ = {};
     for (auto at = store_->index_.begin(); at.valid() && !bug(Bug::kSnapshotLosesLeaseKeys); at.next())
         store_->leases_.replaced(nullptr, at.record());
     return {};

@@ -3,6 +3,7 @@
 
 #include <xxhash.h>
 
+#include "base/check.h"
 #include "control/store/bugs.h"
 #include "control/store/snapshot.h"
 #include "control/store/varint.h"
@@ -18,13 +19,15 @@ void put_little(char* out, std::uint64_t value, int bytes) {
 }  // namespace
 
 SnapshotWriter::SnapshotWriter(Store& store)
-    : store_(&store), applied_index_(store.applied_index()), revision_(store.revision()) {
-    store.writers_.push_back(this);
+    : store_(store), applied_index_(store.applied_index()), revision_(store.revision()) {
+    store.collect(SIZE_MAX);
+    require(!store.collecting(), "a snapshot is of a store that is collected");
+    ++store_.walks_;
     write_tables();
 }
 
 SnapshotWriter::~SnapshotWriter() {
-    if (store_ != nullptr) std::erase(store_->writers_, this);
+    --store_.walks_;
 }
 
 void SnapshotWriter::begin(char kind) {
@@ -48,13 +51,13 @@ void SnapshotWriter::write_tables() {
     out.number(1);
     out.number(applied_index_);
     out.signed_number(revision_.value);
-    out.signed_number(store_->compacted_.value);
-    out.signed_number(store_->unix_millis_);
-    out.number(store_->records_);
+    out.signed_number(store_.compacted_.value);
+    out.signed_number(store_.unix_millis_);
+    out.number(store_.records_);
     end();
 
     begin('L');
-    for (const auto& [id, lease] : store_->leases_.all()) {
+    for (const auto& [id, lease] : store_.leases_.all()) {
         out.signed_number(id.value);
         out.signed_number(lease.ttl_seconds);
         out.number(lease.granted);
@@ -65,7 +68,7 @@ void SnapshotWriter::write_tables() {
     if (payload_.size() > 1) end();
 
     begin('S');
-    for (const auto& [id, session] : store_->sessions_.all()) {
+    for (const auto& [id, session] : store_.sessions_.all()) {
         if (bug(Bug::kSnapshotWithoutSessions)) break;
         out.number(id.value);
         out.number(session.sequence);
@@ -96,23 +99,29 @@ void SnapshotWriter::write_record(const Record& record, bool same_key) {
 // One frame; false when no record is left.
 bool SnapshotWriter::write_records() {
     begin('K');
-    // The index may have changed since the last frame, a key's chain of old records has not.
-    auto at = store_->index_.lower_bound(next_key_);
-    while (payload_.size() < kFrameBytes) {
-        if (chain_.empty()) {
-            if (!at.valid()) break;
-            const Record* newest = at.record();
-            next_key_.assign(newest->key()).push_back('\0');  // the least key above it
-            for (const Record* r = at_revision(newest, revision_); r != nullptr; r = r->prev())
-                chain_.push_back(r);
-            same_key_ = false;
-            at.next();
-            continue;
+    std::vector<const Record*> chain;  // of a key, what is left, the newest first
+    // The index may have changed since the last frame, and records may have moved.
+    for (auto at = store_.index_.lower_bound(next_key_); at.valid() && payload_.size() < kFrameBytes;
+         at.next()) {
+        const std::string_view key = at.record()->key();
+        bool same_key = written_.mod.value != 0 && key == next_key_;
+        for (const Record* r = at_revision(at.record(), revision_); r != nullptr; r = r->prev()) {
+            if (same_key &&
+                (r->mod() < written_.mod || (r->mod() == written_.mod && r->fields().sub <= written_.sub)))
+                break;
+            chain.push_back(r);
         }
-        write_record(*chain_.back(), same_key_);
-        same_key_ = true;
-        chain_.pop_back();
+        for (; !chain.empty() && payload_.size() < kFrameBytes; chain.pop_back()) {
+            write_record(*chain.back(), same_key);
+            written_ = {chain.back()->mod(), chain.back()->fields().sub};
+            same_key = true;
+        }
+        next_key_.assign(key);
+        if (!chain.empty()) break;
+        next_key_.push_back('\0');  // the least key above it
+        written_ = {};
     }
+    store_.cool();
     if (payload_.size() == 1) return false;
     end();
     return true;
@@ -122,7 +131,7 @@ bool SnapshotWriter::next(std::string& out) {
     if (taken_ == ready_.size()) {
         ready_.clear();
         taken_ = 0;
-        if (store_ == nullptr || at_end_) return false;
+        if (at_end_) return false;
         if (!write_records()) {
             Encoder items(payload_);
             begin('E');
@@ -137,17 +146,6 @@ bool SnapshotWriter::next(std::string& out) {
     out.append(ready_, taken_, kFrameHeaderBytes + size);
     taken_ += kFrameHeaderBytes + size;
     return true;
-}
-
-void SnapshotWriter::finish() {
-    if (store_ == nullptr) return;
-    std::string all;
-    while (next(all)) {
-    }
-    ready_ = std::move(all);
-    taken_ = 0;
-    std::erase(store_->writers_, this);
-    store_ = nullptr;
 }
 
 }  // namespace outrider::store

@@ -10,14 +10,9 @@
 namespace outrider::store {
 
 Store::~Store() {
-    require(writers_.empty(), "a store outlives the writers of its snapshots");
-    for (auto at = index_.begin(); at.valid(); at.next()) {
-        for (Record* record = at.record(); record != nullptr;) {
-            Record* older = record->prev();
-            Record::destroy(record);
-            record = older;
-        }
-    }
+    require(walks_ == 0, "a store outlives the walks over it");
+    for (auto at = index_.begin(); at.valid(); at.next())
+        Record::destroy(cold_, at.record());  // the older ones go with their memory
 }
 
 void Store::skip(std::uint64_t index) {
@@ -102,7 +97,9 @@ Response Store::execute(const TxnRequest& txn) {
 Response Store::execute(const CompactRequest& request) {
     if (request.revision <= compacted_) return refuse(Status::kCompacted);
     if (request.revision > revision_) return refuse(Status::kFutureRevision);
-    compact(request.revision);
+    compacted_ = request.revision;
+    boundary_ = 0;
+    collect(kCollectedAtOnce);
     return refuse(Status::kOk);
 }
 

@@ -3,7 +3,7 @@
 //   log entry -> apply(index, command) -> response, and the records that the command wrote (the watchers' events)
 //
 // Every member that applies the same commands at the same indexes has the same state: the same answers, the same
-// bytes() and hash(), and a snapshot of the same bytes (snapshot.h). Nothing here reads a clock, draws a random
+// hash(), the same bytes() once collected, and a snapshot of the same bytes (snapshot.h). Nothing here reads a clock, draws a random
 // number, looks at a setting or depends on an address. What settings bound is refused before the log: admit().
 //
 // How it is kept
@@ -13,21 +13,32 @@
 //     were made: what watchers that are behind read, and what the next compaction looks at. So compaction costs what was
 //     written since the last one, not the size of the store.
 //   * After compaction at R a key keeps every record of R and later, and one below R only if it is a value
-//     and still what a reader at R sees. In memory that is all there is.
+//     and still what a reader at R sees. In memory that is all there is, once it is collected.
+//   * The newest records are on the heap, all others in cold memory: what a reader or writer of today looks at stays small
+//     however long the history is.
+//
+// Compaction takes effect with its command, and the first kCollectedAtOnce records of history with it. What is left of a long
+// history is collected in pieces (collect()): until then it takes room and counts in bytes(), and shows nowhere else.
 //
 // Invariants
 //   * compacted() <= revision(); revision() never falls; a command changes it by at most 1.
 //   * Records within a key's chain and in the history are in strictly rising (revision, number).
+//   * A record in the index is on the heap; all that are reached by prev() are cold.
 //   * A command that is refused changes nothing but its session and the store's time.
 //
-// Pointers to records (Applied::events, History) are valid until the next apply().
+// Pointers to records (Applied::events, history()) are valid until the next apply() or collect().
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <span>
+#include <string>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "base/cold_arena.h"
+#include "base/cold_queue.h"
 #include "control/store/key_index.h"
 #include "control/store/leases.h"
 #include "control/store/record.h"
@@ -36,6 +47,7 @@
 
 namespace outrider::store {
 
+class HashWalk;
 class SnapshotWriter;
 class SnapshotReader;
 class Planned;
@@ -43,7 +55,16 @@ class Transaction;
 
 class Store {
   public:
-    Store() = default;
+    static constexpr std::size_t kCollectedAtOnce = 10'000;
+
+    // A change, in the order of all.
+    struct Change {
+        Revision mod;  // the record's
+        Record* record;
+    };
+
+    explicit Store(std::shared_ptr<ColdMemory> memory = heap_memory())
+        : cold_(memory), history_(std::move(memory)) {}
     ~Store();
     Store(const Store&) = delete;
     Store& operator=(const Store&) = delete;
@@ -91,16 +112,25 @@ class Store {
     // What all records and leases count for; about the memory of the records.
     std::uint64_t bytes() const { return bytes_; }
 
-    // The changes of all revisions from max(compacted(), 1) on, in order.
-    const std::deque<Record*>& history() const { return history_; }
+    // The changes of all revisions from max(compacted(), 1) on, in order; before them those that are not collected yet.
+    const ColdQueue<Change>& history() const { return history_; }
     // Where in it the first change of `from` or later stands.
     std::size_t history_position(Revision from) const;
 
+    // Something that compaction has made invisible is still there.
+    bool collecting() const { return collected_ < compacted_; }
+    // Looks at up to so many records. Does nothing while somebody walks over the state (held()).
+    void collect(std::size_t records);
+    bool held() const { return walks_ > 0; }
+
     // Of what a reader at `revision` or above `compacted()` up to it could see: members with the same compacted() agree
-    // on it whatever they have applied beyond. Costs a pass over all records.
+    // on it whatever they have applied beyond. Costs a pass over all records; HashWalk does it in pieces.
     std::uint64_t hash(Revision revision) const;
 
   private:
+    static constexpr std::size_t kCooledAStep = 64;
+
+    friend class HashWalk;
     friend class SnapshotWriter;
     friend class SnapshotReader;
     friend class Transaction;
@@ -124,13 +154,20 @@ class Store {
     Response execute(const LeaseRevokeRequest& request);
     Response refuse(Status status) const;
 
-    void compact(Revision revision);
+    // A newer record has taken its place in the index: moves it to cold memory, and says where it is now.
+    Record* settle(Record* record);
+    Change* find_change(const Record* record);
     void drop(Record* record);
-    // Frees a deletion below `revision` that is its key's newest record there.
+    void drop_below(Record* record);
+    // Frees a deletion below compacted() that is its key's newest record there.
     void drop_tombstone(Record* record);
 
+    // After a step of a walk, which has looked at more than is used.
+    void cool() const { cold_.cool(kCooledAStep); }
+
+    mutable ColdArena cold_;  // cooling changes nothing
     KeyIndex index_;
-    std::deque<Record*> history_;
+    ColdQueue<Change> history_;
     LeaseTable leases_;
     SessionTable sessions_;
     Revision revision_{1};
@@ -140,7 +177,34 @@ class Store {
     std::uint64_t bytes_ = 0;
     std::uint64_t records_ = 0;
     std::vector<const Record*> events_;
-    std::vector<SnapshotWriter*> writers_;  // under way; they finish before history is dropped
+
+    Revision collected_;
+    std::size_t boundary_ = 0;                // of the changes of compacted(), how many have been looked at
+    std::unordered_set<Record*> tombstones_;  // below compacted(), with nothing above them there
+    mutable unsigned walks_ = 0;              // under way: nothing is collected
+};
+
+// Store::hash in pieces, while the store goes on to apply commands.
+class HashWalk {
+  public:
+    HashWalk(const Store& store, Revision revision);
+    ~HashWalk();
+    HashWalk(const HashWalk&) = delete;
+    HashWalk& operator=(const HashWalk&) = delete;
+
+    // Over up to so many keys; false when all are done.
+    bool next(std::size_t keys);
+    std::uint64_t digest() const;
+
+  private:
+    struct State;
+    void add(const Record& record);
+
+    const Store& store_;
+    const Revision revision_;
+    const Revision compacted_;
+    std::string next_key_;  // what comes next is not less
+    std::unique_ptr<State> state_;
 };
 
 }  // namespace outrider::store

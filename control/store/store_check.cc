@@ -64,13 +64,13 @@ struct Writes {
     bool add_put(const std::string& key) { return !deletes_key(key) && puts.insert(key).second; }
 };
 
-bool collect(const std::vector<Op>& ops, Writes& out);
+bool gather(const std::vector<Op>& ops, Writes& out);
 
 // Both branches of a transaction inside: they may put the same keys, for only one of them will run.
-bool collect_inner(const TxnRequest& txn, Writes& out) {
+bool gather_inner(const TxnRequest& txn, Writes& out) {
     Writes success;
     Writes failure;
-    if (!collect(txn.success, success) || !collect(txn.failure, failure)) return false;
+    if (!gather(txn.success, success) || !gather(txn.failure, failure)) return false;
     for (const std::string& key : success.puts) {
         if (!out.add_put(key)) return false;
     }
@@ -85,13 +85,13 @@ bool collect_inner(const TxnRequest& txn, Writes& out) {
 
 // False: a key would be put twice, or put and deleted, in one revision. The order (this level's deletions, what is
 // inside, this level's puts) is that of etcd's checkIntervals, which decides what passes.
-bool collect(const std::vector<Op>& ops, Writes& out) {
+bool gather(const std::vector<Op>& ops, Writes& out) {
     for (const Op& op : ops) {
         if (const auto* erase = std::get_if<DeleteRequest>(&op.request)) out.deletes.push_back(erase->range);
     }
     for (const Op& op : ops) {
         const auto* inner = std::get_if<TxnRequest>(&op.request);
-        if (inner != nullptr && !collect_inner(*inner, out)) return false;
+        if (inner != nullptr && !gather_inner(*inner, out)) return false;
     }
     return std::all_of(ops.begin(), ops.end(), [&](const Op& op) {
         const auto* put = std::get_if<PutRequest>(&op.request);
@@ -156,7 +156,7 @@ Status Store::check(const Command& command, const Limits& limits) {
     if (status != Status::kOk) return status;
     for (const auto* list : {&txn->success, &txn->failure}) {
         Writes branch;
-        if (!collect(*list, branch)) return Status::kDuplicateKey;
+        if (!gather(*list, branch)) return Status::kDuplicateKey;
     }
     return Status::kOk;
 }

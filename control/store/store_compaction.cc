@@ -1,6 +1,5 @@
-// Dropping history, and what else goes over all of it.
+// History: settling, dropping, and what else goes over all of it.
 #include <algorithm>
-#include <unordered_set>
 
 #include <xxhash.h>
 
@@ -12,15 +11,44 @@
 namespace outrider::store {
 
 std::size_t Store::history_position(Revision from) const {
-    const auto it = std::partition_point(history_.begin(), history_.end(),
-                                         [from](const Record* r) { return r->mod() < from; });
-    return static_cast<std::size_t>(it - history_.begin());
+    return history_.partition_point([from](const Change& change) { return change.mod < from; });
+}
+
+// nullptr: it is older than the history.
+Store::Change* Store::find_change(const Record* record) {
+    const Revision mod = record->mod();
+    for (std::size_t i = 0; bug(Bug::kRestoredHistoryByKey) && i < history_.size(); ++i) {
+        if (history_[i].record == record) return &history_[i];
+    }
+    if (history_.empty() || mod < history_.front().mod) return nullptr;
+    std::size_t at = history_position(mod);
+    // The changes of one revision are numbered without a gap.
+    if (at < history_.size()) at += record->fields().sub - history_[at].record->fields().sub;
+    return at < history_.size() && history_[at].record == record ? &history_[at] : nullptr;
+}
+
+Record* Store::settle(Record* record) {
+    Record* copy = Record::copy_to(cold_, *record);
+    if (Change* change = find_change(record); change != nullptr) change->record = copy;
+    // Of the same command: its events are in the order of their numbers.
+    if (record->mod() > revision_) events_[record->fields().sub] = copy;
+    if (!tombstones_.empty() && tombstones_.erase(record) > 0) tombstones_.insert(copy);
+    Record::destroy(cold_, record);
+    return copy;
 }
 
 void Store::drop(Record* record) {
     bytes_ -= record->charge();
     --records_;
-    Record::destroy(record);
+    Record::destroy(cold_, record);
+}
+
+void Store::drop_below(Record* record) {
+    Record* below = record->prev();
+    if (below == nullptr) return;
+    tombstones_.erase(below);
+    record->cut(nullptr);
+    drop(below);
 }
 
 void Store::drop_tombstone(Record* record) {
@@ -37,63 +65,100 @@ void Store::drop_tombstone(Record* record) {
     drop(record);
 }
 
-// Each record of the history up to `revision` makes the one below it in its chain invisible to every reader that is
+// Each record of the history below compacted() makes the one below it in its chain invisible to every reader that is
 // still allowed; that one's own predecessor has been dropped already, by this pass or an earlier compaction. Records of
-// `revision` itself all stay, for watchers that begin there.
-void Store::compact(Revision revision) {
-    for (SnapshotWriter* writer : std::vector<SnapshotWriter*>(writers_))
-        writer->finish();
-    compacted_ = revision;
-    std::unordered_set<Record*> tombstones;
-    while (!history_.empty() && history_.front()->mod() < revision) {
-        Record* record = history_.front();
+// the compaction's revision itself all stay, for watchers that begin there. A later compaction goes on where this one is.
+void Store::collect(std::size_t records) {
+    if (!collecting() || held()) return;
+    cool();
+    for (; !history_.empty() && history_.front().mod < compacted_; --records) {
+        if (records == 0) return;
+        Record* record = history_.front().record;
         history_.pop_front();
-        if (Record* below = record->prev(); below != nullptr) {
-            tombstones.erase(below);
-            record->cut(nullptr);
-            drop(below);
-        }
-        if (record->tombstone()) tombstones.insert(record);
+        drop_below(record);
+        if (record->tombstone()) tombstones_.insert(record);
     }
-    const Revision last = bug(Bug::kCompactionDropsVisible) ? revision + 1 : revision;
-    for (std::size_t i = 0; i < history_.size() && history_[i]->mod() <= last; ++i) {
-        Record* below = history_[i]->prev();
-        if (below == nullptr || below->mod() == revision) continue;
-        tombstones.erase(below);
-        history_[i]->cut(nullptr);
-        drop(below);
+    const Revision last = bug(Bug::kCompactionDropsVisible) ? compacted_ + 1 : compacted_;
+    for (; boundary_ < history_.size() && history_[boundary_].mod <= last; --records) {
+        if (records == 0) return;
+        Record* record = history_[boundary_++].record;
+        if (record->prev() != nullptr && record->prev()->mod() != compacted_) drop_below(record);
     }
     if (bug(Bug::kCompactionTakesBoundary)) {
-        while (!history_.empty() && history_.front()->mod() == revision)
+        while (!history_.empty() && history_.front().mod == compacted_)
             history_.pop_front();
     }
     // Sorted by nothing: the order of dropping shows nowhere.
-    for (Record* record : tombstones)
+    for (; !tombstones_.empty(); --records) {
+        if (records == 0) return;
+        Record* record = *tombstones_.begin();
+        tombstones_.erase(tombstones_.begin());
         drop_tombstone(record);
+    }
+    collected_ = compacted_;
 }
 
-std::uint64_t Store::hash(Revision revision) const {
+// ---- hashes ---------------------------------------------------------------------------------------------------------
+
+struct HashWalk::State {
+    XXH3_state_t* hash = XXH3_createState();
+    State() { require(hash != nullptr && XXH3_64bits_reset(hash) == XXH_OK, "there is memory for a hash"); }
+    ~State() { XXH3_freeState(hash); }
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+};
+
+HashWalk::HashWalk(const Store& store, Revision revision)
+    : store_(store), revision_(revision), compacted_(store.compacted()), state_(std::make_unique<State>()) {
+    ++store_.walks_;
+}
+
+HashWalk::~HashWalk() {
+    --store_.walks_;
+}
+
+void HashWalk::add(const Record& record) {
     struct Packed {
         std::int64_t mod, create, version, lease;
         std::uint64_t key_bytes, value_bytes, sub, tombstone;
     };
-    XXH3_state_t* state = XXH3_createState();
-    require(state != nullptr, "there is memory for a hash");
-    XXH3_64bits_reset(state);
-    for (auto at = index_.begin(); at.valid(); at.next()) {
-        for (const Record* r = at_revision(at.record(), revision); r != nullptr; r = r->prev()) {
-            const Record::Fields f = r->fields();
-            const Packed packed{f.mod.value,  f.create.value, f.version, f.lease.value,
-                                f.key.size(), f.value.size(), f.sub,     f.tombstone ? 1U : 0U};
-            XXH3_64bits_update(state, &packed, sizeof packed);
-            XXH3_64bits_update(state, f.key.data(), f.key.size());
-            XXH3_64bits_update(state, f.value.data(), f.value.size());
+    const Record::Fields f = record.fields();
+    const Packed packed{f.mod.value,  f.create.value, f.version, f.lease.value,
+                        f.key.size(), f.value.size(), f.sub,     f.tombstone ? 1U : 0U};
+    XXH3_64bits_update(state_->hash, &packed, sizeof packed);
+    XXH3_64bits_update(state_->hash, f.key.data(), f.key.size());
+    XXH3_64bits_update(state_->hash, f.value.data(), f.value.size());
+}
+
+bool HashWalk::next(std::size_t keys) {
+    auto at = store_.index_.lower_bound(next_key_);
+    for (; at.valid() && keys > 0; at.next(), --keys) {
+        bool at_boundary = false;
+        for (const Record* r = at_revision(at.record(), revision_); r != nullptr; r = r->prev()) {
+            // What is below the compaction may be there though it is collected elsewhere.
+            const bool below = r->mod() < compacted_;
+            if (below && (at_boundary || r->tombstone())) break;
+            at_boundary = at_boundary || r->mod() == compacted_;
+            add(*r);
+            if (below) break;
         }
     }
-    XXH3_64bits_update(state, &compacted_.value, sizeof compacted_.value);
-    const std::uint64_t digest = XXH3_64bits_digest(state);
-    XXH3_freeState(state);
-    return digest;
+    store_.cool();
+    if (!at.valid()) return false;
+    next_key_.assign(at.record()->key());
+    return true;
+}
+
+std::uint64_t HashWalk::digest() const {
+    XXH3_64bits_update(state_->hash, &compacted_.value, sizeof compacted_.value);
+    return XXH3_64bits_digest(state_->hash);
+}
+
+std::uint64_t Store::hash(Revision revision) const {
+    HashWalk walk(*this, revision);
+    while (walk.next(SIZE_MAX)) {
+    }
+    return walk.digest();
 }
 
 }  // namespace outrider::store

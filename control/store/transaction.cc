@@ -92,9 +92,11 @@ void Transaction::plan(const PutRequest& put) {
 // What the operations before it wrote is counted as if all of it were in the answer, and the rest as if that were not there:
 // whatever the order and the limit, that is no less than what the answer will hold.
 void Transaction::plan(const RangeRequest& range) {
-    if (range.count_only) return;
     const bool newest = range.revision.value <= 0;
-    for (const Record* record : store_.find(range, newest ? &planned_ : nullptr).records) {
+    const Store::Found found = store_.find(range, newest ? &planned_ : nullptr);
+    answer_bytes_ += kTxnLookCharge * static_cast<std::uint64_t>(found.count);
+    if (range.count_only) return;
+    for (const Record* record : found.records) {
         count(*record, range.keys_only);
         if (room() != Status::kOk) return;
     }
@@ -102,14 +104,16 @@ void Transaction::plan(const RangeRequest& range) {
 }
 
 void Transaction::plan(const DeleteRequest& request) {
-    planned_.erase(request.range);
-    if (!request.prev_kv) return;
+    const bool first = planned_.erase(request.range);
+    if (first && !request.prev_kv) return;
     for (auto at = store_.index_.lower_bound(request.range.key); at.valid(); at.next()) {
         const Record* before = at.record();
         if (!request.range.contains(before->key()) || room() != Status::kOk) break;
-        if (!before->tombstone()) count(*before, false);
+        if (before->tombstone()) continue;
+        if (!first) answer_bytes_ += kTxnLookCharge;
+        if (request.prev_kv) count(*before, false);
     }
-    answer_bytes_ += planned_.put_bytes(request.range, false);
+    if (request.prev_kv) answer_bytes_ += planned_.put_bytes(request.range, false);
 }
 
 void Transaction::write(KeyIndex::Cursor at, Record* before, Record::Fields fields) {
@@ -120,9 +124,10 @@ void Transaction::write(KeyIndex::Cursor at, Record* before, Record::Fields fiel
         at.replace(record);
     else
         store_.index_.insert(at, record);
-    store_.history_.push_back(record);
+    store_.history_.push_back({record->mod(), record});
     store_.events_.push_back(record);
     store_.leases_.replaced(before, record);
+    if (before != nullptr) record->cut(store_.settle(before));
     store_.bytes_ += record->charge();
     ++store_.records_;
 }
@@ -178,20 +183,22 @@ RangeResponse Transaction::range(const RangeRequest& request) const {
     return store_.range_at(unbounded, none).response;
 }
 
-bool Transaction::holds(const Compare& compare) const {
+bool Transaction::holds(const Compare& compare) {
     bool any = false;
     for (auto at = store_.index_.lower_bound(compare.range.key); at.valid(); at.next()) {
         const Record* record = at.record();
         if (!compare.range.contains(record->key())) break;
         if (record->tombstone()) continue;
         any = true;
+        answer_bytes_ += kTxnLookCharge;
+        if (room() != Status::kOk) return false;
         if (!holds_for(compare, record->fields())) return false;
     }
     if (any) return true;
     return compare.target != Compare::Target::kValue && holds_for(compare, {});
 }
 
-void Transaction::choose(const TxnRequest& txn, Path& path) const {
+void Transaction::choose(const TxnRequest& txn, Path& path) {
     const bool success =
         std::all_of(txn.compare.begin(), txn.compare.end(), [this](const Compare& c) { return holds(c); });
     path.push_back(success);
@@ -246,7 +253,8 @@ Response Transaction::run(const TxnRequest& txn) {
     choose(txn, path);
     std::size_t next = 0;
     Response response;
-    response.status = check(txn, path, next);
+    response.status = room();
+    if (response.status == Status::kOk) response.status = check(txn, path, next);
     if (response.status == Status::kOk) {
         next = 0;
         response.body = run(txn, path, next);

@@ -15,13 +15,20 @@ namespace outrider::store {
 inline constexpr std::uint64_t kTxnAnswerBytesMax = std::uint64_t{64} << 20;
 // What each key in it counts for beside its bytes.
 inline constexpr std::uint64_t kTxnAnswerKeyCharge = 64;
+// What each value that a comparison, a range or a second deletion looks at counts for, be it answered or not: 128 counts of everything
+// would stop all members for as long as they take. 8 million of them are about a second.
+inline constexpr std::uint64_t kTxnLookCharge = 8;
 
 // What the operations of a transaction up to some place would have written: what a range behind them sees otherwise than the
 // store has it. Names what is in the request, which stays.
 class Planned {
   public:
     void put(std::string_view key, std::uint64_t bytes) { puts_[key] = bytes; }
-    void erase(const KeyRange& range) { erased_.push_back(&range); }
+    // True: it is the first.
+    bool erase(const KeyRange& range) {
+        erased_.push_back(&range);
+        return erased_.size() == 1;
+    }
     bool touches(std::string_view key) const;
     // Of what was put in the range, deleted since or not.
     std::uint64_t put_bytes(const KeyRange& range, bool keys_only) const;
@@ -54,8 +61,8 @@ class Transaction {
     // For each transaction, in the order in which they run: which branch.
     using Path = std::vector<bool>;
 
-    bool holds(const Compare& compare) const;
-    void choose(const TxnRequest& txn, Path& path) const;
+    bool holds(const Compare& compare);
+    void choose(const TxnRequest& txn, Path& path);
     Status check(const TxnRequest& txn, const Path& path, std::size_t& next);
     Status check(const Op& op, const Path& path, std::size_t& next);
     // Before the operation: adds at least what its answer will hold.

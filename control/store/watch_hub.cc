@@ -133,15 +133,15 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     batch.revision = store.revision();
     const auto& history = store.history();
     std::size_t i = store.history_position(watcher.next);
-    while (i < history.size() && history[i]->mod() == watcher.next &&
-           history[i]->fields().sub < watcher.next_sub && !bug(Bug::kWatchForgetsFragment))
+    while (i < history.size() && history[i].mod == watcher.next &&
+           history[i].record->fields().sub < watcher.next_sub && !bug(Bug::kWatchForgetsFragment))
         ++i;
 
     std::size_t bytes = 0;
     std::size_t scanned = 0;
     Revision last;  // of the last event taken
     for (; i < history.size(); ++i) {
-        const Record* record = history[i];
+        const Record* record = history[i].record;
         const Record::Fields f = record->fields();
         const bool wanted = watcher.request.range.contains(f.key) && wants(watcher, *record);
         const bool same_revision = !batch.events.empty() && record->mod() == last;
@@ -162,8 +162,8 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
         watcher.next = store.revision() + (bug(Bug::kWatchRepeatsRevision) ? 0 : 1);
         watcher.next_sub = 0;
     } else {
-        watcher.next = history[i]->mod();
-        watcher.next_sub = history[i]->fields().sub;
+        watcher.next = history[i].mod;
+        watcher.next_sub = history[i].record->fields().sub;
         batch.fragment = !batch.events.empty() && watcher.next == last;
         wake(id, watcher);
     }

@@ -62,5 +62,46 @@ TEST(Attempts, ATableOfEveryEnd) {
     }
 }
 
+TEST(Attempts, ATableOfEveryEndInASession) {
+    using enum Verdict;
+    struct InSession {
+        AttemptEnd end;
+        Verdict settled;
+        Verdict unsettled;  // an attempt before may have taken effect
+    };
+    const InSession rows[] = {
+        {answered(200, 0, ""), kDeliver, kDeliver},
+        {answered(404, 5, "etcdserver: requested lease not found"), kDeliver, kDeliver},
+        {answered(400, 3, "etcdserver: key is not provided"), kDeliver, kDeliver},
+        {answered(503, 14, "etcdserver: no leader"), kElsewhere, kElsewhere},
+        {answered(429, 8, "etcdserver: too many requests"), kElsewhere, kElsewhere},
+        {answered(503, 14, "etcdserver: leader changed"), kElsewhere, kElsewhere},
+        {answered(502, 0, "a proxy's page"), kElsewhere, kElsewhere},
+        {answered(404, 5,
+                  "the session is not open, or was idle for too long: the command took no effect now"),
+         kAnotherSession, kUnknown},
+        {answered(412, 9, "a later command of the session has been applied: this one took no effect now"),
+         kAnotherSession, kUnknown},
+        {answered(412, 9,
+                  "the session's command with this sequence was another call: this one took no effect now"),
+         kAnotherSession, kUnknown},
+        {answered(412, 9,
+                  "the command took effect when it was first sent; its answer was too large to be kept"),
+         kUnknown, kUnknown},
+        {answered(429, 8, "etcdserver: mvcc: database space exceeded"), kDeliver, kUnknown},
+        {answered(404, 0, "Not Found"), kDeliver, kUnknown},
+        {{.kind = AttemptEnd::Kind::kNotSent}, kElsewhere, kElsewhere},
+        {{.kind = AttemptEnd::Kind::kLost}, kElsewhere, kElsewhere},
+        {{.kind = AttemptEnd::Kind::kGarbled}, kElsewhere, kElsewhere},
+        {{.kind = AttemptEnd::Kind::kSilent}, kElsewhere, kElsewhere},
+    };
+    for (const InSession& row : rows) {
+        SCOPED_TRACE(std::string(row.end.text) + " " + std::to_string(static_cast<int>(row.end.kind)));
+        EXPECT_EQ(judge(row.end, Effect::kSession, false), row.settled);
+        EXPECT_EQ(judge(row.end, Effect::kSession, true), row.unsettled);
+        EXPECT_NE(judge(row.end, Effect::kRepeatable, true), kAnotherSession);
+    }
+}
+
 }  // namespace
 }  // namespace outrider::agent

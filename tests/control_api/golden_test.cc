@@ -136,6 +136,8 @@ class Member {
     Answer serve(const DefragmentCall&) { return responder_.empty(); }
     Answer serve(const AlarmCall&) { return responder_.empty(); }
     Answer serve(const SnapshotCall&) { return responder_.empty(); }
+    Answer serve(const SessionOpen&) { return run(store::SessionOpenRequest{}); }
+    Answer serve(const SessionClose&) { return responder_.empty(); }
     Answer serve(const MemberList&) { return responder_.members({{1, "default", {"p"}, {"c"}, false}}); }
     Answer serve(const MemberAdd&) { return refuse(kMemberUrlsInvalid); }
     Answer serve(const MemberRemove&) { return refuse(kMemberNotFound); }

@@ -74,6 +74,7 @@ class StorageTest : public testing::Test, protected StorageHandler {
         found_ = std::move(storage_->found());
         durable_ = {};
         write_ = {};
+        log_id_ = storage_->log_id();
         storage_->start(*this, [this](std::function<void()> task) { loop_.post(std::move(task)); });
     }
     void close() { storage_.reset(); }
@@ -127,7 +128,14 @@ class StorageTest : public testing::Test, protected StorageHandler {
     }
     void on_storage_failed(const std::string& reason) override { failure_ = reason; }
 
+    void keep(const KnownLogs& logs) {
+        bool kept = false;
+        storage_->keep_known_logs(logs, [&kept] { kept = true; });
+        loop_.run_until([&] { return kept || !failure_.empty(); });
+    }
+
     wal::VirtualDisk disk_{1};
+    std::uint64_t log_id_ = 0;
     Loop loop_;
     std::unique_ptr<Storage> storage_;
     Storage::Found found_;
@@ -387,6 +395,74 @@ TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfASnapshot) {
         EXPECT_GE(entries().back(), 60U) << steps;
         close();
     }
+}
+
+TEST_F(StorageTest, ALogKeepsItsIdAndAnEmptiedDirectoryHasAnother) {
+    open();
+    wait(append(1, 3, 1));
+    const std::uint64_t first = log_id_;
+    EXPECT_NE(first, 0U);
+    close();
+    disk_.power_loss();
+    open();
+    EXPECT_EQ(log_id_, first);
+    close();
+    for (const std::string& path : disk_.paths())
+        ASSERT_FALSE(disk_.remove(path));
+    open();
+    EXPECT_NE(log_id_, first);
+}
+
+// Either what was known before, or what was to be kept.
+TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfKeepingWhomItMet) {
+    KnownLogs one;
+    one.remember({2}, 22);
+    KnownLogs both = one;
+    both.remember({3}, 33);
+    bool done = false;
+    for (std::uint64_t steps = 0; !done; ++steps) {
+        ASSERT_LT(steps, 20U);
+        disk_ = wal::VirtualDisk{steps + 1};
+        failure_.clear();
+        open();
+        EXPECT_EQ(found_.known_logs, KnownLogs());
+        keep(one);
+        disk_.die_after(steps);
+        keep(both);
+        done = failure_.empty();
+        close();
+        disk_.die_after(UINT64_MAX);
+        disk_.power_loss();
+        open();
+        EXPECT_TRUE(found_.known_logs == both || (!done && found_.known_logs == one)) << steps;
+        close();
+    }
+}
+
+TEST_F(StorageTest, ALogThatIsGoneFromBesideWhomItMetIsNotFoundedAnew) {
+    open();
+    KnownLogs logs;
+    logs.remember({2}, 22);
+    keep(logs);
+    close();
+    std::vector<std::string> segments;
+    ASSERT_FALSE(disk_.list("data/wal", segments));
+    for (const std::string& segment : segments)
+        ASSERT_FALSE(disk_.remove("data/wal/" + segment));
+    for (int i = 0; i < 2; ++i) {
+        const auto opened = Storage::open(disk_, "data", 1 << 20);
+        ASSERT_FALSE(opened);
+        EXPECT_THAT(opened.error(), testing::HasSubstr("is gone, but data/peers is there"));
+    }
+}
+
+TEST_F(StorageTest, ADamagedFileOfWhomItMetIsTold) {
+    open();
+    close();
+    disk_.put("data/peers", "x");
+    const auto opened = Storage::open(disk_, "data", 1 << 20);
+    ASSERT_FALSE(opened);
+    EXPECT_THAT(opened.error(), testing::StartsWith("data/peers: its length or its check is wrong"));
 }
 
 TEST_F(StorageTest, ABackupIsRestoredAsAnotherCluster) {

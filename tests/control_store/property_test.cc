@@ -97,6 +97,7 @@ class Property : public ::testing::TestWithParam<std::uint64_t> {
     void compact();
     void lease();
     void snapshot_and_restore();
+    void walk_and_collect();
     void check_reads();
     void begin_watch();
     void take_events(std::size_t polls);
@@ -116,6 +117,8 @@ class Property : public ::testing::TestWithParam<std::uint64_t> {
     WatchHub::Options options{.watchers_max = 50, .batch_bytes = 40, .scan_max = 7};
     WatchHub hub{options};
     std::map<std::uint64_t, Watched> watched;
+    std::unique_ptr<HashWalk> walk;  // holds up what compaction would collect
+    std::uint64_t walk_digest = 0;   // that it must find
 };
 
 void Property::put_one() {
@@ -217,7 +220,11 @@ void Property::lease() {
 
 // Also with commands applied while it is being written: it must be of the moment in which it began.
 void Property::snapshot_and_restore() {
+    walk.reset();
+    if (random.below(4) == 0) return;
+    const std::uint64_t hash = apply.store->hash(apply.store->revision());
     const std::string now = snapshot(*apply.store);
+    ASSERT_EQ(apply.store->hash(apply.store->revision()), hash) << "collecting shows nowhere";
     auto copy = restore(now, 1 + random.below(100));
     ASSERT_NE(copy, nullptr);
     ASSERT_EQ(snapshot(*copy), now);
@@ -242,6 +249,26 @@ void Property::snapshot_and_restore() {
     while (writer.next(bytes)) {
     }
     ASSERT_EQ(bytes, now);
+}
+
+// Under way while commands are applied and history is compacted; and what it held up, collected in small pieces.
+void Property::walk_and_collect() {
+    Store& store = *apply.store;
+    if (!walk && random.below(2) == 0) {
+        store.collect(random.below(5));
+        return;
+    }
+    if (!walk) {
+        const auto from = static_cast<std::uint64_t>(model.compacted);
+        const Revision revision{static_cast<std::int64_t>(
+            from + random.below(static_cast<std::uint64_t>(model.revision) - from + 1))};
+        walk_digest = store.hash(revision);
+        walk = std::make_unique<HashWalk>(store, revision);
+        return;
+    }
+    if (walk->next(1 + random.below(4))) return;
+    ASSERT_EQ(walk->digest(), walk_digest);
+    walk.reset();
 }
 
 void Property::check_reads() {
@@ -331,6 +358,8 @@ void Property::step() {
         compact();
     else if (what < 81)
         snapshot_and_restore();
+    else if (what < 86)
+        walk_and_collect();
     else if (what < 92)
         take_events(random.below(8));
     else
@@ -346,6 +375,7 @@ TEST_P(Property, TheStoreIsTheModel) {
         check_reads();
     }
     if (!HasFatalFailure()) check_watchers_done();
+    walk.reset();
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, Property, ::testing::Range<std::uint64_t>(1, 41));

@@ -1,5 +1,7 @@
 #include "control/store/store.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "tests/control_store/commands.h"
@@ -119,6 +121,32 @@ TEST(Store, ATransactionWhoseAnswerIsTooLargeIsRefusedWhole) {
     RangeRequest keys = get("a");
     keys.keys_only = true;
     EXPECT_EQ(status_of(apply(reads_of(keys, 100))), Status::kOk);
+}
+
+// A transaction runs in one go, on every member at once.
+TEST(Store, WhatATransactionLooksAtIsBounded) {
+    Driver apply;
+    constexpr int kKeys = 100'000;
+    for (int i = 0; i < kKeys; ++i)
+        apply(put("k" + std::to_string(i), "v"));
+    const Revision before = apply.store->revision();
+    RangeRequest all = get(kAll, kAll);
+    all.count_only = true;
+    EXPECT_EQ(status_of(apply(reads_of(all, 80))), Status::kOk);
+    EXPECT_EQ(status_of(apply(reads_of(all, 84))), Status::kResponseTooLarge);
+    Compare any;
+    any.range = {kAll, kAll};
+    any.result = Compare::Result::kGreater;
+    TxnRequest compares{std::vector<Compare>(80, any), {{put("x", "y")}}, {}};
+    EXPECT_EQ(status_of(apply(compares)), Status::kOk);
+    compares.compare.resize(84, any);
+    EXPECT_EQ(status_of(apply(compares)), Status::kResponseTooLarge);
+    EXPECT_EQ(apply.store->revision(), before + 2);
+    TxnRequest erases{{}, std::vector<Op>(86, Op{erase(kAll, kAll)}), {}};
+    EXPECT_EQ(status_of(apply(erases)), Status::kResponseTooLarge);
+    erases.success.resize(80, Op{erase(kAll, kAll)});
+    EXPECT_EQ(status_of(apply(erases)), Status::kOk);
+    EXPECT_EQ(apply.store->range(get(kAll, kAll), {}).response.count, 0);
 }
 
 TEST(Store, ATransactionsAnswerIsCountedWithWhatItWritesItself) {
@@ -497,6 +525,24 @@ TEST(Sessions, AreBoundedAndIdleOnesGoByTheLogsTime) {
     used.sequence = 2;
     used.session = {2};
     EXPECT_EQ(status_of(apply.run(used)), Status::kSessionUnknown);
+}
+
+// As a file on a broken disk gives it back.
+class Broken final : public ColdMemory {
+  public:
+    std::span<char> take(std::size_t bytes) override { return heap_memory()->take(bytes); }
+    void give_back(std::span<char> block) override { heap_memory()->give_back(block); }
+    void cool(std::span<char> block) override { std::ranges::fill(block.first(4096), '\0'); }
+};
+
+TEST(Store, HistoryThatIsNotWhatItWasIsNotAnswered) {
+    Driver apply;
+    apply.store = std::make_unique<Store>(std::make_shared<Broken>());
+    for (int i = 0; i < 3000; ++i)
+        apply(put("key", std::string(100, 'a')));
+    EXPECT_DEATH(apply.store->range(get("key", {}, 2), {}), "is the disk of the data directory broken");
+    EXPECT_EQ(apply.store->range(get("key", {}, 2500), {}).response.count, 1);
+    EXPECT_EQ(apply.store->range(get("key"), {}).response.kvs[0].version, 3000);
 }
 
 }  // namespace

@@ -27,6 +27,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -40,6 +41,8 @@ struct Control {
     std::atomic<std::int32_t> lie;         // not 0: they succeed and do nothing
     std::atomic<std::int64_t> room;       // bytes that may still be written before ENOSPC; negative: no limit
     std::atomic<std::uint64_t> failures;  // given so far
+    std::atomic<std::uint32_t> sync_delay_millis;  // of every fsync and fdatasync, before it is done
+    std::atomic<std::uint32_t> delayed;            // syncs so far that took longer
 };
 
 struct RecordHeader {
@@ -138,6 +141,10 @@ class Disk {
         if (control_->lie != 0) return 0;
         const std::uint64_t id = ++syncs_;
         note('S', fd, id);
+        if (const std::uint32_t millis = control_->sync_delay_millis) {
+            ++control_->delayed;
+            ::poll(nullptr, 0, static_cast<int>(millis));  // the disk is busy
+        }
         const int result = call();
         if (result == 0) note('E', fd, id);
         return result;

@@ -74,7 +74,7 @@ struct Propose {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return 0;
-    const auto call = static_cast<api::Call>(data[0] % (static_cast<int>(api::Call::kMemberPromote) + 1));
+    const auto call = static_cast<api::Call>(data[0] % (static_cast<int>(api::Call::kSessionClose) + 1));
     const std::unique_ptr<char[]> exact(new char[size]);  // the sanitizer guards its ends
     for (std::size_t i = 1; i < size; ++i)
         exact[i - 1] = static_cast<char>(data[i]);

@@ -1,7 +1,8 @@
 // Any bytes from another node.
 //
 // Held here: a stream of frames is read to the same payloads whatever pieces it comes in; a frame that is a message of
-// consensus is refused with a reason, or comes back as it was from being written and read again.
+// consensus is refused with a reason, or comes back as it was from being written and read again. So does a file `peers`, which
+// is one such frame.
 //
 // The first byte: 0: the bytes are a stream as it is; else they are payloads, each behind a length of two bytes, and the frames around
 // them are made right, so that what lies behind the checks is reached.
@@ -13,6 +14,7 @@
 
 #include "base/check.h"
 #include "control/node/frame.h"
+#include "control/node/known_logs.h"
 #include "control/node/wire.h"
 
 namespace {
@@ -81,5 +83,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     for (const std::string& payload : whole)
         use(payload);
+    if (const auto logs = parse_known_logs(stream)) {
+        const auto again = parse_known_logs(encode(*logs));
+        require(again.ok() && *again == *logs, "what was known comes back as it was");
+    }
     return 0;
 }

@@ -30,6 +30,7 @@ void draw_cluster(Profile& profile, Random& random) {
     }
     options.reads_max = 1 + random.below(8);
     profile.chunk_bytes = 16 << random.below(4);
+    options.warm.entries = profile.chunk_bytes / 4;  // most of the log is cold
 }
 
 void draw_world(Profile& profile, Random& random) {

@@ -1,0 +1,59 @@
+// Which log each other member keeps its promises in, as this node has met it: how a node that has lost its data is told from the one
+// that had it. Pure.
+//
+// A write-ahead log draws an id when it is made (base/wal/format.h) and keeps it for as long as there is anything of it, on
+// whatever disk. A node whose directory was emptied makes a new one: under its old name, it has forgotten how it voted and what it
+// acknowledged, and counted as the same voter it could elect a leader that lacks an acknowledged write. So each node tells its
+// log's id in its greeting (Hello, control/proto/node.proto), and each remembers those of the members, durably, before it takes the
+// first message of consensus from one. A member with another log is refused, and ends.
+//
+// What this does not notice: a log that was put back to an earlier state (of a virtual machine, or a copy), a log that is new
+// to every node that the emptied one meets (control/node/founding.h makes that rare), and a log that only versions before this have met.
+//
+// The file `peers` of the data directory: one frame (control/node/frame.h) with a control.node.KnownLogs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "control/raft/types.h"
+
+namespace outrider::node {
+
+inline constexpr std::uint32_t kKnownLogsFormat = 1;
+inline constexpr std::size_t kKnownLogsBytesMax = std::size_t{64} << 10;
+
+class KnownLogs {
+  public:
+    enum class Verdict : std::uint8_t {
+        kKnown,    // it is the one that was met
+        kNew,      // none was met: to be remembered
+        kAnother,  // it has lost the one that was met
+        kUntold,   // its version does not tell: taken as ever
+    };
+    // `log` 0: not told.
+    Verdict judge(raft::NodeId node, std::uint64_t log) const;
+    // 0: none was met.
+    std::uint64_t of(raft::NodeId node) const;
+    // Of a node that was not met before.
+    void remember(raft::NodeId node, std::uint64_t log);
+    // Forgets who is not a member; true when there was one. Ids are never given twice, so nothing is lost with them, provided that
+    // the configuration is committed.
+    bool forget_others(const raft::Configuration& members);
+
+    bool operator==(const KnownLogs&) const = default;
+
+  private:
+    friend std::string encode(const KnownLogs& logs);
+    std::map<raft::NodeId, std::uint64_t> logs_;
+};
+
+std::string encode(const KnownLogs& logs);
+// The error says what is wrong with the file's bytes.
+Result<KnownLogs> parse_known_logs(std::string_view bytes);
+
+}  // namespace outrider::node

@@ -1,0 +1,68 @@
+// What goes over the whole state: in pieces, one a turn, so that no request and no heartbeat waits for it.
+//
+// Walks keep history from being collected, and a snapshot needs a state that is collected: while there is something to collect, only
+// what has begun goes on.
+#include <utility>
+
+#include "control/node/node.h"
+
+namespace outrider::node {
+namespace {
+
+// About a millisecond each.
+constexpr std::size_t kKeysATurn = 1000;
+constexpr std::size_t kCollectedATurn = 2000;
+
+}  // namespace
+
+void Node::hash(OnHash done) {
+    hash_waiting_.push_back(std::move(done));
+    schedule_turn();
+}
+
+bool Node::backup(Storage::OnBackup done) {
+    if (storage_->saving() || backup_waiting_ || failed_ || closed_) return false;
+    backup_waiting_ = std::move(done);
+    schedule_turn();
+    return true;
+}
+
+// True: there is more to do at once.
+bool Node::walk_on() {
+    if (store_->collecting()) store_->collect(kCollectedATurn);
+    if (!store_->collecting()) {
+        consider_snapshot();
+        if (backup_waiting_ && !storage_->saving())
+            storage_->save_backup(*store_, applied_meta(), std::exchange(backup_waiting_, nullptr));
+        if (!hash_walk_ && !hash_waiting_.empty()) {
+            hash_revision_ = store_->revision();
+            hash_walk_ = std::make_unique<store::HashWalk>(*store_, hash_revision_);
+            hashing_ = std::exchange(hash_waiting_, {});
+        }
+    }
+    if (hash_walk_ && !hash_walk_->next(kKeysATurn)) {
+        const auto digest = static_cast<std::uint32_t>(hash_walk_->digest());
+        hash_walk_.reset();
+        for (const OnHash& done : std::exchange(hashing_, {}))
+            done(Hashed{hash_revision_, digest});
+    }
+    return hash_walk_ != nullptr || !hash_waiting_.empty() || (store_->collecting() && !store_->held());
+}
+
+// The state is about to be another.
+void Node::restart_walks() {
+    storage_->cancel_save();
+    hash_walk_.reset();
+    for (OnHash& done : hashing_)
+        hash_waiting_.push_back(std::move(done));
+    hashing_.clear();
+}
+
+void Node::end_walks() {
+    restart_walks();
+    if (backup_waiting_) std::exchange(backup_waiting_, nullptr)(nullptr, 0);
+    for (const OnHash& done : std::exchange(hash_waiting_, {}))
+        done(std::nullopt);
+}
+
+}  // namespace outrider::node

@@ -1,0 +1,174 @@
+"""Nodes of the quorum that have lost their data: the others know it, and do not count them as what they were."""
+import os
+import shutil
+
+import pytest
+
+from harness import free_port
+from quorum import ControlNode, Quorum, wait_for
+
+
+@pytest.fixture
+def quorum():
+    founded = Quorum()
+    try:
+        yield founded
+    finally:
+        founded.stop()
+
+
+def empty(node):
+    """As a new disk in the place of the old one would."""
+    node.kill()
+    shutil.rmtree(node.data)
+    node.data.mkdir()
+
+
+def refused(node):
+    """Starts it; it ends by itself. What it wrote meanwhile."""
+    before = len(node.log(None))
+    try:
+        node.start()
+    except RuntimeError as early:
+        assert "ended with 1 at its start" in str(early)
+    else:
+        assert node.wait() == 1
+        node._forget()
+    return node.log(None)[before:]
+
+
+def identities(node):
+    return {member.get("name"): member["ID"] for member in node.call("/cluster/member/list")["members"]}
+
+
+def voters(node):
+    members = node.call("/cluster/member/list")["members"]
+    return {member.get("name") for member in members if not member.get("isLearner")}
+
+
+def restart(node):
+    node.stop_keeping_data()
+    node.start()
+
+
+def caught_up(node, through):
+    through.put("caught up?", node.node_name)
+    wait_for(f"{node.node_name} to catch up",
+             lambda: node.range("caught up?", serializable=True) == {"caught up?": node.node_name})
+
+
+@pytest.mark.parametrize("peers", ["went on", "were restarted"])
+def test_a_founder_whose_disk_was_emptied_is_not_taken_back(quorum, peers):
+    """It would vote a second time, and know nothing of what it has acknowledged."""
+    quorum.start()
+    quorum.nodes[0].put("kept", "1")
+    lost = quorum.followers()[0]
+    identity = identities(lost)[lost.node_name]
+    others = [node for node in quorum.nodes if node is not lost]
+    if peers == "were restarted":
+        for node in others:
+            restart(node)
+        quorum.leader()
+    empty(lost)
+    for _ in range(2):  # nor when it is tried again
+        said = refused(lost)
+        assert "the node stops: core-" in said and f"refuses this node: node {lost.node_name} has another log" in said
+        assert "remove the member and add it again under a new name" in said
+        assert "this node is" not in said  # neither candidate nor follower: it has taken no part
+    quorum.nodes.remove(lost)
+    assert any(f"node {lost.node_name} has another log" in node.log(None) for node in others)
+    leader = quorum.leader()
+    leader.put("without it", "2")
+    assert all(node.range("kept") == {"kept": "1"} for node in others)
+
+    leader.call("/cluster/member/remove", {"ID": identity})
+    known = {node.node_name: f"127.0.0.1:{node.peer_port}" for node in others}
+    peer = free_port()
+    node = ControlNode("core-9", free_port(), peer, {**known, "core-9": f"127.0.0.1:{peer}"}, join=True)
+    leader.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{peer}"]})
+    node.start()
+    quorum.nodes.append(node)
+    wait_for("it to vote", lambda: "core-9" in voters(leader))
+    others[0].kill()  # the new one is needed now
+    quorum.leader().put("with the new one", "3")
+    assert node.range("kept") == {"kept": "1"}
+    shutil.rmtree(lost.directory)
+
+
+def test_a_founder_that_starts_late_is_taken(quorum):
+    late, *early = reversed(quorum.nodes)
+    for node in early:
+        node.start()
+    quorum.leader(among=early).put("early", "1")
+    for node in early:  # that they have nothing of the late one to remember is remembered, too
+        restart(node)
+    quorum.leader(among=early)
+    late.start()
+    caught_up(late, quorum.leader())
+    early[0].kill()
+    assert late.range("early") == {"early": "1"}
+    restart(late)
+    quorum.leader().put("with it", "2")
+
+
+def test_an_emptied_founder_elects_nobody_with_one_that_never_met_it(quorum):
+    """Those two would be a majority that lacks what the third has acknowledged."""
+    first, lost, late = quorum.nodes
+    first.start()
+    lost.start()
+    quorum.leader(among=[first, lost]).put("kept", "1")
+    empty(lost)
+    late.start()
+    assert "has another log" in refused(lost)
+    quorum.nodes.remove(lost)
+    assert late.range("kept") == {"kept": "1"}
+    assert quorum.leader().range("kept") == {"kept": "1"}
+    shutil.rmtree(lost.directory)
+
+
+def test_a_disk_may_move_to_another_directory(quorum):
+    """A copy is the same log: what was promised is in it."""
+    quorum.start()
+    moved = quorum.followers()[0]
+    moved.stop_keeping_data()
+    elsewhere = moved.directory / "elsewhere"
+    shutil.copytree(moved.data, elsewhere)
+    shutil.rmtree(moved.data)
+    moved.settings["data"] = str(elsewhere)
+    moved.start()
+    caught_up(moved, quorum.leader())
+
+
+def test_half_an_emptied_directory_is_refused_before_it_says_anything(quorum):
+    quorum.start()
+    lost = quorum.followers()[0]
+    wait_for("the others to be remembered", lambda: (lost.data / "peers").exists())
+    lost.kill()
+    shutil.rmtree(lost.data / "wal")
+    said = refused(lost)
+    assert "wal is gone, but" in said and "peers is there: what this node has acknowledged is lost" in said
+    assert sorted(os.listdir(lost.data / "wal")) != []
+
+
+def test_a_learner_whose_disk_was_emptied_is_not_taken_back(quorum):
+    """What it had acknowledged would count when it is promoted."""
+    quorum.start()
+    through = quorum.leader()
+    peer = free_port()
+    peers = {**quorum.peers, "core-9": f"127.0.0.1:{peer}"}
+    node = ControlNode("core-9", free_port(), peer, peers, join=True)
+    through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{peer}"], "isLearner": True})
+    node.start()
+    quorum.nodes.append(node)
+    caught_up(node, through)
+    identity = identities(through)["core-9"]
+    empty(node)
+    node.ready = lambda: "has had its data already" in node.log(None)
+    node.start()
+    del node.ready
+    wait_for("a member to say why", lambda: any("has been here with its data" in one.log(None) for one in quorum.nodes))
+    through.call("/cluster/member/remove", {"ID": identity})
+    through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{peer}"], "isLearner": True})
+    wait_for("it to serve", node.ready)
+    caught_up(node, through)
+    assert identities(through)["core-9"] != identity
