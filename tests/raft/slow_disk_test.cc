@@ -168,6 +168,11 @@ class SlowVotes : public testing::Test {
         EXPECT_EQ(core_->role(), Role::kCandidate);
         return *asked.write;
     }
+    // A candidate whose own vote is durable.
+    void stand() {
+        const WriteId vote = campaign();
+        core_->step(now_, Persisted{vote});
+    }
 
     const Duration t_ = Options{}.election_timeout;
     Instant now_ = kStart;
@@ -175,7 +180,7 @@ class SlowVotes : public testing::Test {
 };
 
 TEST_F(SlowVotes, ALateVoteCountsThoughItsCandidateAsksForPreVotesAlready) {
-    core_->step(now_, Persisted{campaign()});
+    stand();
     for (int again = 0; again < 3; ++again) {
         tick();
         ASSERT_EQ(core_->role(), Role::kPreCandidate);
@@ -186,8 +191,8 @@ TEST_F(SlowVotes, ALateVoteCountsThoughItsCandidateAsksForPreVotesAlready) {
 }
 
 TEST_F(SlowVotes, AVoteCountsInNoLaterTerm) {
-    core_->step(now_, Persisted{campaign()});
-    core_->step(now_, Persisted{campaign()});
+    stand();
+    stand();
     ASSERT_EQ(core_->term(), Term{2});
     grant(3, false, 1);
     EXPECT_EQ(core_->role(), Role::kCandidate);
@@ -197,7 +202,7 @@ TEST_F(SlowVotes, AVoteCountsInNoLaterTerm) {
 }
 
 TEST_F(SlowVotes, AVoteDoesNotCountAnyMoreWhenAnotherLeadsItsTerm) {
-    core_->step(now_, Persisted{campaign()});
+    stand();
     get(2, 1, Heartbeat{});
     grant(3, false, 1);
     EXPECT_EQ(core_->role(), Role::kFollower);
@@ -237,7 +242,7 @@ TEST_F(SlowVotes, CampaignsAreSpreadMoreWidelyAfterTermsWithoutALeader) {
     };
     EXPECT_LT(longest(), 2 * t_);
     for (int term = 1; term <= 4; ++term)
-        core_->step(now_, Persisted{campaign()});
+        stand();
     EXPECT_GT(longest(), 3 * t_);
     get(2, 4, Heartbeat{});
     EXPECT_LT(longest(), 2 * t_);

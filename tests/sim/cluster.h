@@ -142,6 +142,7 @@ class Cluster : public raft::Shell::World {
     void change_membership();
     std::vector<std::uint32_t> running() const;
     std::optional<std::uint32_t> some_leader();
+    std::uint32_t some_follower();
     std::uint32_t victim();
 
     const Profile profile_;

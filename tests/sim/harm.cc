@@ -34,7 +34,7 @@ void Cluster::harm() {
             if (trace_) note(0, "the network heals");
             return;
         case 3:
-            return crash(victim());
+            return crash(profile_.cut_links ? some_follower() : victim());
         case 4:
             for (const std::uint32_t id : running()) {
                 crash(id);
@@ -91,6 +91,12 @@ std::optional<std::uint32_t> Cluster::some_leader() {
     return leaders[random_.below(leaders.size())];
 }
 
+std::uint32_t Cluster::some_follower() {
+    std::vector<std::uint32_t> others = running();
+    if (const auto leader = some_leader()) std::erase(others, *leader);
+    return others.empty() ? 1 : others[random_.below(others.size())];
+}
+
 // A leader half of the time: there harm does most.
 std::uint32_t Cluster::victim() {
     const auto leader = some_leader();
@@ -119,9 +125,10 @@ void Cluster::partition() {
 
 // The victim hears nobody, or nobody hears it, or one of its links goes, in one direction or in both.
 void Cluster::one_way() {
-    const std::uint32_t id = victim();
-    const std::uint64_t kind = random_.below(4);
-    const std::uint32_t only = some_node();
+    const std::uint32_t id = profile_.cut_links ? some_leader().value_or(1) : victim();
+    const std::uint64_t kind = profile_.cut_links ? 3 : random_.below(4);
+    const std::uint32_t only = profile_.cut_links ? some_follower() : some_node();
+    if (profile_.cut_links) reset_link(id, only);  // on its way before the link is cut
     for (std::size_t other = 1; other < nodes_.size(); ++other) {
         if (kind == 0) blocked_[other][id] = true;
         if (kind == 1) blocked_[id][other] = true;
@@ -132,8 +139,9 @@ void Cluster::one_way() {
 }
 
 void Cluster::pause() {
-    const std::uint32_t id = victim();
-    nodes_[id].paused_until = now_ + between(1ms, profile_.pause_max);
+    const std::uint32_t id = profile_.pause_leaders ? some_leader().value_or(1) : victim();
+    if (profile_.pause_leaders && paused(id)) return;
+    nodes_[id].paused_until = now_ + between(std::max<Duration>(1ms, profile_.pause_min), profile_.pause_max);
     nodes_[id].hears_from =
         nodes_[id].paused_until + (random_.below(2) == 0 ? Duration{} : between(0ms, 2ms));
     if (trace_) note(id, "pauses");

@@ -21,6 +21,8 @@ void LeaseClient::begin(std::uint32_t id) {
     own_id_ = space_.one_in(2);
     if (space_.profile().holders_at_home)
         home_ = 1 + static_cast<std::uint32_t>(space_.random().below(space_.profile().founders));
+    if (space_.profile().home_silence > Duration{})
+        home_ = 1 + id % static_cast<std::uint32_t>(space_.profile().founders);
     again(0s, 1s);
 }
 
@@ -124,6 +126,11 @@ void LeaseClient::answered(const Request& request, const Answer& answer) {
             drop();
     }
     // One that asks its sidecar has been seen to be late.
+    const Duration silence = space_.profile().home_silence;
+    if (silence > Duration{} && lease_.value != 0) {
+        // It holds as soon as it can, and is silent only when nothing but the lease is to be kept.
+        return done == Doing::kKeepingAlive ? again(silence, 1900ms) : again(10ms, 300ms);
+    }
     again(10ms, lease_.value == 0 ? 300ms : home_ != 0 ? 1900ms : 700ms);
 }
 

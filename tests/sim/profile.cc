@@ -87,6 +87,11 @@ void focus_on_leases(Profile& profile, Random& random) {
     profile.partition = 0;
     profile.one_way = 4;
     profile.crash = 8;
+    // A node that has lost the leader asks the third again and again, also just when that one has started anew.
+    profile.cut_links = one_in(random, 2);
+    if (!profile.cut_links) return;
+    profile.harm_every = between(random, 100ms, 400ms);
+    profile.transfer = profile.reset = 0;
 }
 
 // The shortest lease lasts two seconds: fewer requests over a longer time, pauses that leases do not survive, and in half of
@@ -117,6 +122,18 @@ void focus_on_holders(Profile& profile, Random& random) {
     profile.transfer = random.below(2);
     profile.one_way = profile.crash = profile.crash_all = profile.membership = profile.burst =
         profile.compact = profile.reset = 0;
+    if (!one_in(random, 2)) return;
+    // A leader sleeps until another has begun, is asked by a holder before it hears of that, and the holder is silent then.
+    profile.home_silence = between(random, 200ms, 1s);
+    profile.holders = 3;
+    profile.sync_max = 5ms;
+    profile.sync_error = 0;
+    profile.harm_every = between(random, 1000ms, 2s);
+    profile.pause_leaders = true;
+    profile.pause_min = 600ms;
+    profile.pause_max = 1900ms;
+    profile.partition = profile.stall = profile.transfer = 0;
+    profile.heal = 2;
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ struct Profile {
     std::uint64_t holders = 0;  // of leases
     bool holders_at_home =
         false;  // each asks one node only, as a process asks its sidecar, and waits longer for it
+    Duration home_silence{};  // at least so long between what a holder at home asks; each has another home
     std::uint64_t value_bytes = 0;
     std::uint64_t compact_per_mille = 0;  // of the writes
     double answer_loss = 0;  // probability that an answer, or a watch's batch, is lost with its connection
@@ -49,7 +50,10 @@ struct Profile {
 
     // Harm: every so often one of these, by weight.
     Duration harm_every{};
-    Duration pause_max{};
+    Duration pause_min{}, pause_max{};
+    bool pause_leaders = false;
+    // one_way is a link of the leader in both directions, and both ends notice; it is followers that crash.
+    bool cut_links = false;
     std::uint64_t partition = 0, one_way = 0, heal = 0, crash = 0, crash_all = 0, pause = 0, transfer = 0,
                   membership = 0, compact = 0, burst = 0, stall = 0, reset = 0;
 
