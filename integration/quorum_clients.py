@@ -52,6 +52,7 @@ class History:
         self.acknowledged = 0
         self.last_acknowledged = time.monotonic()
         self.longest = 0.0  # without an acknowledged write
+        self.longest_until = self.last_acknowledged
         self.answers = collections.Counter()
         self.repeats = 0  # of writes whose outcome was not known
 
@@ -61,7 +62,8 @@ class History:
             self.answers[f"{call.kind} {call.outcome}"] += 1
             if call.outcome == "ok" and call.changes:
                 self.acknowledged += 1
-                self.longest = max(self.longest, call.ended - self.last_acknowledged)
+                if call.ended - self.last_acknowledged > self.longest:
+                    self.longest, self.longest_until = call.ended - self.last_acknowledged, call.ended
                 self.last_acknowledged = call.ended
 
 

@@ -143,7 +143,7 @@ def check(options):
             one.thread.start()
         killer = Killer(world, history, options)
         found = torture(world, history, killer, options)
-        longest = history.longest  # while clients write
+        longest, during = history.longest, killer.during(history)  # while clients write
         stop.set()
         compactor.thread.join(PATIENCE)
         for client in clients + holders:
@@ -157,7 +157,7 @@ def check(options):
             "disks cut off": killer.losses, "calls": len(history.calls), "acknowledged": history.acknowledged,
             "unknown": sum(call.outcome == "unknown" for call in history.calls), "repeats": history.repeats,
             "leases": sum(len(holder.leases) for holder in holders), "compactions": compactor.count,
-            "longest without a write": round(longest, 2), "streams": sum(watcher.streams for watcher in watchers),
+            "longest without a write": round(longest, 2), "in": during, "streams": sum(watcher.streams for watcher in watchers),
             "violations": len(found)}, found
 
 
