@@ -6,6 +6,7 @@ import pytest
 
 from quorum import PATIENCE, Quorum, Refused, raw, text, wait_for
 from session_writers import versions, writing
+from sidecar import run
 
 UNKNOWN = (404, "the session is not open, or was idle for too long: the command took no effect now", 5)
 STALE = (412, "a later command of the session has been applied: this one took no effect now", 9)
@@ -174,6 +175,29 @@ def test_what_filled_the_store_is_answered_as_done_when_it_is_repeated(quorum):
     revision = quorum.nodes[0].status()["header"]["revision"]
     quorum.nodes[0].call("/kv/compaction", {"revision": revision})
     quorum.nodes[0].call("/kv/put", {"key": text("full/after")}, session=(session, last + 1))  # it had taken no sequence
+
+
+def test_a_restored_cluster_knows_no_session_of_the_old_one(tmp_path):
+    """Its log goes on where the backup's was: the same index could name a session there that is somebody else's."""
+    old, new = Quorum(1), Quorum(1)
+    try:
+        before = opened(old.start().nodes[0])
+        old.nodes[0].put("k", "v")
+        file = tmp_path / "backup.snap"
+        run("ctl", "--endpoints", f"127.0.0.1:{old.nodes[0].port}", "snapshot", "save", file)
+        after = [opened(old.nodes[0]) for _ in range(20)]
+        new.nodes[0].command()  # writes its file
+        run("ctl", "snapshot", "restore", file, "--config", new.nodes[0].config)
+        node = new.start().nodes[0]
+        others = [opened(node) for _ in range(20)]
+        for other in others:
+            node.call("/kv/put", {"key": text("k")}, session=(other, 1))
+        for session in (before, *after):
+            assert session not in others
+            assert refused(node, "/kv/put", {"key": text("k")}, (session, 1)) == UNKNOWN
+    finally:
+        old.stop()
+        new.stop()
 
 
 # ---- over the death of leaders --------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ void Client::change_session(PendingCall& call) {
 void Client::close_sessions(std::function<void()> done) {
     const std::vector<std::uint64_t> names = sessions_.take_free();
     const auto left = std::make_shared<std::size_t>(names.size() + 1);
-    const auto one_is_over = [this, left, done = std::move(done)] {
+    const auto one_is_over = [left, done = std::move(done)] {
         if (--*left == 0) done();
     };
     for (const std::uint64_t name : names) {

@@ -17,6 +17,9 @@ std::size_t Store::history_position(Revision from) const {
 // nullptr: it is older than the history.
 Store::Change* Store::find_change(const Record* record) {
     const Revision mod = record->mod();
+    for (std::size_t i = 0; bug(Bug::kRestoredHistoryByKey) && i < history_.size(); ++i) {
+        if (history_[i].record == record) return &history_[i];
+    }
     if (history_.empty() || mod < history_.front().mod) return nullptr;
     std::size_t at = history_position(mod);
     // The changes of one revision are numbered without a gap.

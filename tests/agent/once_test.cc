@@ -203,6 +203,32 @@ TEST_F(OnceScript, WithoutASessionInTimeNothingTookEffect) {
     EXPECT_EQ(reply.reason, "no session was opened or free in time");
 }
 
+TEST_F(OnceScript, WhoIsInLineMayBeCancelledAndAClientDestroyedWithALine) {
+    serve({});
+    int told = 0;
+    const auto write = [&](auto done) {
+        return client_->call(put("x", "y"), {.once = true}, [&, done](const auto&) {
+            ++told;
+            done();
+        });
+    };
+    std::vector<CallId> all;
+    for (int i = 0; i < 5; ++i)
+        all.push_back(write([] {}));
+    client_->cancel(all[0]);
+    client_->cancel(all[3]);
+    ASSERT_TRUE(run_.until([&] { return told == 3; }));
+    // Many, so that some are in line and some under way when the client goes, from within a callback.
+    for (int i = 0; i < 100; ++i)
+        write([&, i] {
+            if (i == 20) client_.reset();
+        });
+    ASSERT_TRUE(run_.until([&] { return client_ == nullptr; }));
+    const int before = told;
+    run_.settle();
+    EXPECT_EQ(told, before);
+}
+
 // ---- against real members ---------------------------------------------------------------------------------------------
 
 bool on_outrider() {

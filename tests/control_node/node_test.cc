@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include <arpa/inet.h>
@@ -130,25 +131,20 @@ class NodeAmongPeers : public testing::Test {
         }
         loop_ = std::make_unique<uv::Loop>();
         node_ = std::make_unique<Node>(*loop_, settings_, std::move(*storage), NodeMetrics{},
-                                       [this](const std::string& reason) {
-                                           fatal_ = reason;
-                                           loop_->stop();
-                                       });
+                                       [this](const std::string& reason) { fatal_.set_value(reason); });
         ASSERT_TRUE(node_->start("127.0.0.1:1"));
         port_ = node_->peers().port();
         thread_ = std::thread([this] { loop_->run(); });
     }
-    // Waits for it to end by itself.
-    void join() { thread_.join(); }
+    // Why it ended by itself.
+    std::string reason_of_end() {
+        std::future<std::string> reason = fatal_.get_future();
+        return reason.wait_for(30s) == std::future_status::ready ? reason.get() : "it did not end";
+    }
     void stop() {
         if (node_ == nullptr) return;
-        if (thread_.joinable()) {
-            loop_->post([this] { node_->close([this] { loop_->after(1ms, [this] { loop_->stop(); }); }); });
-            thread_.join();
-        } else {
-            node_->close([this] { loop_->after(1ms, [this] { loop_->stop(); }); });
-            loop_->run();
-        }
+        loop_->post([this] { node_->close([this] { loop_->after(1ms, [this] { loop_->stop(); }); }); });
+        thread_.join();
         node_.reset();
         loop_.reset();
     }
@@ -235,7 +231,7 @@ class NodeAmongPeers : public testing::Test {
     std::unique_ptr<uv::Loop> loop_;
     std::unique_ptr<Node> node_;
     std::uint16_t port_ = 0;
-    std::string fatal_;
+    std::promise<std::string> fatal_;
     std::thread thread_;
 };
 
@@ -268,8 +264,7 @@ TEST_F(NodeAmongPeers, AFounderEndsWithoutAVoteWhenAnotherLogOfItIsKnown) {
     const auto c = c_.accept();
     EXPECT_TRUE(c->receive().has_hello());
     c->send(rejected(proto::Reject::LOST_LOG));
-    join();
-    EXPECT_EQ(fatal_, "c refuses this node: because");
+    EXPECT_EQ(reason_of_end(), "c refuses this node: because");
     stop();
     EXPECT_FALSE(b->receive().has_raft());
 }
@@ -279,8 +274,7 @@ TEST_F(NodeAmongPeers, ARejectBehindTheGreetingIsHeardToo) {
     const auto b = dialled_by("b");
     EXPECT_TRUE(b->receive().has_hello());
     b->send(rejected(proto::Reject::LOST_LOG));
-    join();
-    EXPECT_EQ(fatal_, "b refuses this node: because");
+    EXPECT_EQ(reason_of_end(), "b refuses this node: because");
 }
 
 TEST_F(NodeAmongPeers, AStrangerCannotEndIt) {
