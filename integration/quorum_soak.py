@@ -33,7 +33,7 @@ def main(arguments):
             parser.error(str(error))
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
     totals, done, began = collections.Counter(), 0, time.monotonic()
-    longest = 0.0
+    longest = (0.0, "calm")
     while done < options.cycles:
         strikes = min(options.round, options.cycles - done)
         again = ["--seed", str(seed), "--strikes", str(strikes), "--faults", options.faults, "--clients", str(options.clients)]
@@ -44,9 +44,9 @@ def main(arguments):
         done += strikes
         seed += 1
         totals.update({name: summary[name] for name in TOTALS})
-        longest = max(longest, summary["longest without a write"])
+        longest = max(longest, (summary["longest without a write"], summary["in"]))
         print(f"{done:6} cycles of {options.faults}: " + ", ".join(f"{name} {totals[name]}" for name in TOTALS)
-              + f", longest without a write {longest} s, {time.monotonic() - began:.0f} s", flush=True)
+              + f", longest without a write {longest[0]} s ({longest[1]}), {time.monotonic() - began:.0f} s", flush=True)
     return 0
 
 

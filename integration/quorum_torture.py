@@ -169,6 +169,11 @@ class Killer:
         goal = self.history.acknowledged + self.clients + 1
         wait_for("another acknowledged write", lambda: self.history.acknowledged >= goal, PATIENCE)
 
+    def during(self, history):
+        """What was being done, or just had been, in the longest time without a write."""
+        begun = history.longest_until - history.longest
+        return next((what for began, ended, what in reversed(self.done) if began < history.longest_until and ended > begun - 1), "calm")
+
     def victims(self):
         """One node, the leader more often than chance would have it; sometimes two, or all."""
         chance = self.rng.random()
@@ -271,7 +276,7 @@ class Killer:
         goes on, and what was acknowledged is there."""
         everywhere = self.rng.random() < 0.5
         victims = self.world.nodes if everywhere else self.victims()[:1]
-        seconds = self.rng.choice([0.05, 0.4] if everywhere else [0.05, 0.4, 2.0])
+        seconds = self.rng.choice([0.05, 0.4, 0.8] if everywhere else [0.05, 0.4, 2.0])
         before = sum(node.disk.delayed() for node in victims)
         for node in victims:
             node.disk.delay_syncs(seconds)

@@ -134,8 +134,9 @@ def check(options):
         began = time.monotonic()
         stop, over = threading.Event(), threading.Event()
         history = History()
-        broken = {how: options.broken == how for how in ("stale", "careless")}
-        clients = [Client(history, world.nodes, number, options.seed, stop, **broken) for number in range(options.clients)]
+        allowed = {how: options.broken == how for how in ("stale", "careless")}
+        allowed["endings"] = "clock" in options.faults
+        clients = [Client(history, world.nodes, number, options.seed, stop, **allowed) for number in range(options.clients)]
         watchers = [Watcher(node, over) for node in world.nodes]
         holders = [Holder(world.nodes, number, options.seed, stop) for number in range(options.holders)]
         compactor = Compactor(world.nodes, watchers, options.seed, stop)
@@ -143,7 +144,7 @@ def check(options):
             one.thread.start()
         killer = Killer(world, history, options)
         found = torture(world, history, killer, options)
-        longest = history.longest  # while clients write
+        longest, during = history.longest, killer.during(history)  # while clients write
         stop.set()
         compactor.thread.join(PATIENCE)
         for client in clients + holders:
@@ -157,7 +158,7 @@ def check(options):
             "disks cut off": killer.losses, "calls": len(history.calls), "acknowledged": history.acknowledged,
             "unknown": sum(call.outcome == "unknown" for call in history.calls), "repeats": history.repeats,
             "leases": sum(len(holder.leases) for holder in holders), "compactions": compactor.count,
-            "longest without a write": round(longest, 2), "streams": sum(watcher.streams for watcher in watchers),
+            "longest without a write": round(longest, 2), "in": during, "streams": sum(watcher.streams for watcher in watchers),
             "violations": len(found)}, found
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import faulty_clock
 from faulty_clock import FaultyClock
-from quorum import Quorum, free_port, text, wait_for
+from quorum import Quorum, Refused, free_port, text, wait_for
 from quorum_torture import Node
 
 DAY = 86_400
@@ -69,6 +69,24 @@ def test_a_wall_clock_that_jumps_changes_nothing(quorum):
         wait_for("the lease to end", lambda: other.range("guarded") == {}, patience=1 + 10)
         assert time.monotonic() - begun >= 1
     assert leader.metric("outrider_control_term") == term and leader.metric("outrider_control_leader") == 1
+
+
+def test_a_wall_clock_that_is_hours_ahead_ends_sessions_and_repeats_nothing(quorum):
+    one, other = quorum.followers()
+    session = one.call("/session/open")["session"]
+    put = {"key": text("once"), "value": text("x")}
+    first = one.call("/kv/put", put, session=(session, 1))
+    assert other.call("/kv/put", put, session=(session, 1))["header"]["revision"] == first["header"]["revision"]
+    jump([other], 2 * 3600)
+    other.put("passed on", "x")
+    for sequence in 1, 2:
+        with pytest.raises(Refused) as caught:
+            one.call("/kv/put", put, session=(session, sequence))
+        assert caught.value.status == 404
+    assert one.call("/kv/range", {"key": text("once")})["kvs"][0]["version"] == "1"
+    session = one.call("/session/open")["session"]
+    for node in quorum.nodes:
+        node.call("/kv/put", put, session=(session, 1))
 
 
 def test_a_lease_lasts_as_long_as_the_leader_counts():

@@ -113,7 +113,7 @@ def test_linearizable_whatever_happens_to_links(rng, report):
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    summary = dict(line.rsplit(maxsplit=1) for line in map(str.strip, done.stdout.splitlines()[1:]))
+    summary = {line[:24].strip(): line[25:] for line in done.stdout.splitlines()[1:]}
     summarise(report, summary)
     assert int(summary["link"]) >= 1 and int(summary["acknowledged"]) >= 20, summary
 
