@@ -15,9 +15,7 @@ RANGE = {"key": text("q/"), "range_end": text("q0")}
 # What a node may answer instead; all but the last two leave open whether a write takes effect.
 REFUSALS = ("etcdserver: request timed out", "etcdserver: leader changed", "etcdserver: no leader", "etcdserver: server stopped",
             "etcdserver: too many requests")
-# Of a write in a session, when the session has ended: it takes no effect any more; a copy before it may have.
-ENDED = "the session is not open, or was idle for too long: the command took no effect now"
-# It took effect, and that is all that is known.
+# Of a write in a session: it took effect, and that is all that is known.
 GONE = "the command took effect when it was first sent; its answer was too large to be kept"
 
 
@@ -71,10 +69,10 @@ class History:
 
 class Client:
     """One thread: calls one after the other, each at a node that chance names, over connections that are kept. Half of the writes are made
-    in a session, and repeated at any node until their outcome is known. `endings`: a session may end early, as wall clocks have it.
+    in a session, and repeated at any node until their outcome is known.
     """
 
-    def __init__(self, history, nodes, number, seed, stop, stale=False, careless=False, endings=False):
+    def __init__(self, history, nodes, number, seed, stop, stale=False, careless=False):
         self.history = history
         self.nodes = nodes
         self.number = number
@@ -82,7 +80,6 @@ class Client:
         self.stop = stop
         self.stale = stale  # reads of one node pass for linearizable ones
         self.careless = careless  # what is repeated does not say what it repeats
-        self.endings = endings
         self.session = None
         self.sequence = 0
         self.kept = {}
@@ -136,9 +133,7 @@ class Client:
         self.sequence += bool(in_session)
         call.begun = time.monotonic()
         status, answer = self._try(node, call, path, body, in_session)
-        repeated = False
         while in_session and self._open_ended(status, answer) and not self.stop.wait(self.rng.uniform(0, 0.05)):  # a client's backoff
-            repeated = True
             with self.history.lock:
                 self.history.repeats += 1
             call.outcome, call.error = "unknown", ""
@@ -151,9 +146,6 @@ class Client:
         elif status is not None:
             call.error = answer.decode(errors="replace")
             self._judge(call, status, answer)
-            if in_session and status == 404:
-                self.session, self.sequence = None, 0
-                call.outcome = "unknown" if repeated else "refused"
         else:
             call.ended = None
         self.history.add(call)
@@ -208,8 +200,6 @@ class Client:
         except (ValueError, KeyError, TypeError):
             said = ""
         if said == GONE and call.kind in WRITES:
-            return
-        if said == ENDED and self.endings and call.kind in WRITES:
             return
         if said not in REFUSALS or status not in (429, 503):
             self.history.odd.append(f"was answered {status} {answer[:200]!r}\n  {call.text()}")

@@ -134,9 +134,8 @@ def check(options):
         began = time.monotonic()
         stop, over = threading.Event(), threading.Event()
         history = History()
-        allowed = {how: options.broken == how for how in ("stale", "careless")}
-        allowed["endings"] = "clock" in options.faults
-        clients = [Client(history, world.nodes, number, options.seed, stop, **allowed) for number in range(options.clients)]
+        broken = {how: options.broken == how for how in ("stale", "careless")}
+        clients = [Client(history, world.nodes, number, options.seed, stop, **broken) for number in range(options.clients)]
         watchers = [Watcher(node, over) for node in world.nodes]
         holders = [Holder(world.nodes, number, options.seed, stop) for number in range(options.holders)]
         compactor = Compactor(world.nodes, watchers, options.seed, stop)

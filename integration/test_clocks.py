@@ -9,7 +9,7 @@ import pytest
 
 import faulty_clock
 from faulty_clock import FaultyClock
-from quorum import Quorum, Refused, free_port, text, wait_for
+from quorum import Quorum, free_port, text, wait_for
 from quorum_torture import Node
 
 DAY = 86_400
@@ -71,22 +71,19 @@ def test_a_wall_clock_that_jumps_changes_nothing(quorum):
     assert leader.metric("outrider_control_term") == term and leader.metric("outrider_control_leader") == 1
 
 
-def test_a_wall_clock_that_is_hours_ahead_ends_sessions_and_repeats_nothing(quorum):
+def test_a_wall_clock_that_is_hours_ahead_ends_no_session(quorum):
     one, other = quorum.followers()
     session = one.call("/session/open")["session"]
     put = {"key": text("once"), "value": text("x")}
     first = one.call("/kv/put", put, session=(session, 1))
-    assert other.call("/kv/put", put, session=(session, 1))["header"]["revision"] == first["header"]["revision"]
-    jump([other], 2 * 3600)
-    other.put("passed on", "x")
-    for sequence in 1, 2:
-        with pytest.raises(Refused) as caught:
-            one.call("/kv/put", put, session=(session, sequence))
-        assert caught.value.status == 404
+    for number, (nodes, seconds) in enumerate([([other], 2 * 3600), ([quorum.leader()], DAY), (quorum.nodes, -DAY)]):
+        jump(nodes, seconds)
+        for node in quorum.nodes:
+            node.put(f"passed on/{number}", "x")
+            assert node.call("/kv/put", put, session=(session, 1))["header"]["revision"] == first["header"]["revision"]
     assert one.call("/kv/range", {"key": text("once")})["kvs"][0]["version"] == "1"
-    session = one.call("/session/open")["session"]
-    for node in quorum.nodes:
-        node.call("/kv/put", put, session=(session, 1))
+    other.call("/kv/put", put, session=(session, 2))
+    assert one.call("/kv/range", {"key": text("once")})["kvs"][0]["version"] == "2"
 
 
 def test_a_lease_lasts_as_long_as_the_leader_counts():
