@@ -35,6 +35,15 @@ class Refused(Exception):
             self.answer = json.loads(body)
 
 
+def refused(call, *arguments, **more):
+    """What the call was refused with: status, text, code."""
+    try:
+        call(*arguments, **more)
+    except Refused as refusal:
+        return refusal.status, refusal.answer["error"], refusal.answer["code"]
+    raise AssertionError(f"{arguments} was not refused")
+
+
 def wait_for(what, condition, patience=PATIENCE):
     deadline = time.monotonic() + patience
     while True:

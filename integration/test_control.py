@@ -14,7 +14,7 @@ import time
 import pytest
 
 from harness import free_port
-from quorum import PATIENCE, ControlNode, Quorum, Refused, copied_data, raw, text, wait_for
+from quorum import PATIENCE, ControlNode, Quorum, Refused, copied_data, raw, refused, text, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,6 @@ def quorum(quorum_of_module):
     yield quorum_of_module
     for node in quorum_of_module.nodes:
         assert node.alive(), f"{node.node_name} ended with {node.child.returncode}:\n{node.log()}"
-
-
-def refused(call, *arguments, **more):
-    with pytest.raises(Refused) as caught:
-        call(*arguments, **more)
-    return caught.value.status, caught.value.answer["error"], caught.value.answer["code"]
 
 
 # ---- the key space over every node ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from quorum import PATIENCE, Quorum, Refused, raw, text, wait_for
+from quorum import PATIENCE, Quorum, Refused, raw, refused, text, wait_for
 from session_writers import versions, writing
 from sidecar import run
 
@@ -28,12 +28,6 @@ def quorum(quorum_of_module):
 
 def opened(node):
     return node.call("/session/open")["session"]
-
-
-def refused(node, path, body, session=None):
-    with pytest.raises(Refused) as caught:
-        node.call(path, body, session=session)
-    return caught.value.status, caught.value.answer["error"], caught.value.answer["code"]
 
 
 def version(node, key):
@@ -64,7 +58,7 @@ def test_every_write_is_done_once_and_answered_alike_by_every_node(quorum):
     assert version(quorum.nodes[1], "once/key") == 0
     quorum.nodes[1].call("/session/close", {"session": session})
     quorum.nodes[1].call("/session/close", {"session": session})  # as after an answer that was lost
-    assert refused(quorum.nodes[2], *writes[0], session=(session, 9)) == UNKNOWN
+    assert refused(quorum.nodes[2].call, *writes[0], session=(session, 9)) == UNKNOWN
 
 
 def test_without_a_session_it_is_done_each_time(quorum):
@@ -76,9 +70,9 @@ def test_without_a_session_it_is_done_each_time(quorum):
 def test_a_refusal_is_repeated_too(quorum):
     session = opened(quorum.nodes[0])
     body = {"key": text("leased"), "value": text("x"), "lease": "4712"}
-    told = [refused(quorum.nodes[0], "/kv/put", body, (session, 1))]
+    told = [refused(quorum.nodes[0].call, "/kv/put", body, session=(session, 1))]
     quorum.nodes[1].call("/lease/grant", {"TTL": "60", "ID": "4712"})  # now it would succeed
-    told.append(refused(quorum.nodes[2], "/kv/put", body, (session, 1)))
+    told.append(refused(quorum.nodes[2].call, "/kv/put", body, session=(session, 1)))
     assert told == [(404, "etcdserver: requested lease not found", 5)] * 2
     assert version(quorum.nodes[0], "leased") == 0
 
@@ -99,7 +93,7 @@ def test_an_answer_that_is_too_large_to_be_kept_is_told_from_one_that_never_was(
     quorum.nodes[0].put("large", "x" * 5000)
     body = {"key": text("large"), "value": text("y"), "prev_kv": True}
     quorum.nodes[0].call("/kv/put", body, session=(session, 1))
-    assert refused(quorum.nodes[1], "/kv/put", body, (session, 1)) == (
+    assert refused(quorum.nodes[1].call, "/kv/put", body, session=(session, 1)) == (
         412, "the command took effect when it was first sent; its answer was too large to be kept", 9)
     assert version(quorum.nodes[0], "large") == 2
 
@@ -108,10 +102,10 @@ def test_what_is_not_a_sessions_next_command_is_refused(quorum):
     session = opened(quorum.nodes[0])
     body = {"key": text("order"), "value": text("x")}
     quorum.nodes[0].call("/kv/put", body, session=(session, 7))  # sequences rise, they need not follow
-    assert refused(quorum.nodes[1], "/kv/put", body, (session, 6)) == STALE
-    assert refused(quorum.nodes[1], "/kv/deleterange", body, (session, 7)) == (
+    assert refused(quorum.nodes[1].call, "/kv/put", body, session=(session, 6)) == STALE
+    assert refused(quorum.nodes[1].call, "/kv/deleterange", body, session=(session, 7)) == (
         412, "the session's command with this sequence was another call: this one took no effect now", 9)
-    assert refused(quorum.nodes[1], "/kv/put", body, (str(int(session) ^ 1 << 40), 8)) == UNKNOWN
+    assert refused(quorum.nodes[1].call, "/kv/put", body, session=(str(int(session) ^ 1 << 40), 8)) == UNKNOWN
     assert version(quorum.nodes[2], "order") == 1
 
 
@@ -169,8 +163,8 @@ def test_what_filled_the_store_is_answered_as_done_when_it_is_repeated(quorum):
     last = len(answers)
     for node in quorum.nodes:
         assert without_member(node.call("/kv/put", bodies[last - 1], session=(session, last))) == without_member(answers[-1])
-        assert refused(node, "/kv/put", bodies[0], (session, 1)) == STALE
-        assert refused(node, "/kv/put", bodies[last], (session, last + 1))[0] == 429
+        assert refused(node.call, "/kv/put", bodies[0], session=(session, 1)) == STALE
+        assert refused(node.call, "/kv/put", bodies[last], session=(session, last + 1))[0] == 429
     quorum.nodes[0].call("/kv/deleterange", {"key": text("full/"), "range_end": text("full0")})
     revision = quorum.nodes[0].status()["header"]["revision"]
     quorum.nodes[0].call("/kv/compaction", {"revision": revision})
@@ -194,7 +188,7 @@ def test_a_restored_cluster_knows_no_session_of_the_old_one(tmp_path):
             node.call("/kv/put", {"key": text("k")}, session=(other, 1))
         for session in (before, *after):
             assert session not in others
-            assert refused(node, "/kv/put", {"key": text("k")}, (session, 1)) == UNKNOWN
+            assert refused(node.call, "/kv/put", {"key": text("k")}, session=(session, 1)) == UNKNOWN
     finally:
         old.stop()
         new.stop()
