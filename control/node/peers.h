@@ -58,7 +58,8 @@ class PeersHandler {
     // or could not be asked this time.
     virtual void on_peer_taken(raft::NodeId peer) = 0;
     virtual void on_peer_not_reached(raft::NodeId peer) = 0;
-    // A member knows this node with another log. `reason`: a sentence for the operator.
+    // A member knows this node with another log; it is where the members are expected, or has the log that it is known with.
+    // `reason`: a sentence for the operator.
     virtual void on_log_lost(const std::string& reason) = 0;
     // `done`, on the loop's thread, when they are durable.
     virtual void keep_known_logs(const KnownLogs& logs, std::function<void()> done) = 0;
@@ -144,6 +145,7 @@ class Peers {
     std::size_t unlisted_open() const;
     void reject(Channel& channel, const std::string& why, proto::Reject::Cause cause = proto::Reject::OTHER);
     void on_reject(Channel& channel, const proto::Reject& reject);
+    bool may_end_this_node(const Channel& channel) const;
     void admit(Channel& channel);
     void admit_held();
     void keep_logs();

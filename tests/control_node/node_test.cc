@@ -292,6 +292,38 @@ TEST_F(NodeAmongPeers, AStrangerCannotEndIt) {
     EXPECT_TRUE(b->receive().has_hello());
 }
 
+// Anybody who reaches the port can say that he is b, and need not know b's log.
+TEST_F(NodeAmongPeers, WhoDialsAndTellsNoLogCannotEndIt) {
+    start();
+    auto reason = fatal_.get_future();
+    {
+        const auto b = dialled_by("b");
+        EXPECT_TRUE(b->receive().has_hello());
+    }
+    for (const std::string name : {"b", "c"}) {  // c was not met before
+        const auto untold = dialled_by(name, 0);
+        EXPECT_TRUE(untold->receive().has_hello());
+        untold->send(rejected(proto::Reject::LOST_LOG));
+        EXPECT_EQ(untold->receive().body_case(), proto::Frame::BODY_NOT_SET);
+    }
+    const auto b = dialled_by("b");
+    EXPECT_TRUE(b->receive().has_hello());
+    hear(*b);
+    EXPECT_EQ(reason.wait_for(0s), std::future_status::timeout);
+    b->send(rejected(proto::Reject::LOST_LOG));
+    ASSERT_EQ(reason.wait_for(30s), std::future_status::ready);
+    EXPECT_EQ(reason.get(), "b refuses this node: because");
+}
+
+TEST_F(NodeAmongPeers, WhoIsDialledCanEndItWithoutTellingALog) {
+    start();
+    const auto c = c_.accept();
+    EXPECT_TRUE(c->receive().has_hello());
+    c->send(hello("c", 0));
+    c->send(rejected(proto::Reject::LOST_LOG));
+    EXPECT_EQ(reason_of_end(), "c refuses this node: because");
+}
+
 TEST_F(NodeAmongPeers, AMemberWithAnotherLogIsRefusedAlsoAfterARestart) {
     start();
     {
