@@ -5,7 +5,7 @@
 // newer, both end, and one is dialled anew.
 //
 // Each end begins with a Hello (control/proto/node.proto). Who belongs to another cluster, is another node than was called, or
-// speaks another protocol gets a Reject with the reason, and both ends log it once. So does a member that has another log than
+// speaks another protocol gets a Reject with the reason, and both ends log it. So does a member that has another log than
 // the one it was met with (known_logs.h): on_log_lost() tells it there.
 //
 // Invariants
@@ -33,6 +33,7 @@
 #include "base/uv/resolver.h"
 #include "config/settings.h"
 #include "control/node/alarm.h"
+#include "control/node/complaints.h"
 #include "control/node/known_logs.h"
 #include "control/node/wire.h"
 #include "control/raft/types.h"
@@ -124,7 +125,9 @@ class Peers {
         Channel* dialling = nullptr;
         bool resolving = false;
         unsigned failures = 0;
-        std::string last_problem;
+        std::string last_problem;  // in reaching it
+        Complaints problems;
+        Complaints lost_log;  // it was refused for that, whoever dialled
         std::unique_ptr<Alarm> redial;
     };
 
@@ -165,6 +168,7 @@ class Peers {
     uv::Resolver resolver_;
     uv::Acceptor* acceptor_ = nullptr;
     std::map<raft::NodeId, Peer> peers_;
+    Complaints refusals_;  // of who dialled, members or not
     std::vector<Channel*> channels_;
     std::vector<Channel*> unsent_;  // with frames of this turn
     proto::Frame incoming_;

@@ -188,7 +188,15 @@ void Peers::reject(Channel& channel, const std::string& why, proto::Reject::Caus
     frame.mutable_reject()->set_cause(cause);
     channel.queue(frame);
     channel.send_queued();
-    if (!channel.dialled()) log_warning("a peer was refused: {}", why);
+    bool say = false;
+    if (cause == proto::Reject::LOST_LOG) {
+        Peer& member = peer({channel.greeting().node_id()});
+        say = member.lost_log.due("", loop_.now());  // the log's id may be another each time
+        member.last_problem = why;                   // no other word of it, if this node dialled
+    } else {
+        say = !channel.dialled() && refusals_.due(why, loop_.now());
+    }
+    if (say) log_warning("a peer was refused: {}", why);
     channel.end(why);
 }
 
@@ -206,6 +214,7 @@ void Peers::opened(Channel& channel, const proto::Hello& greeting) {
     known.api_address = greeting.api_address();
     known.failures = 0;
     known.last_problem.clear();
+    known.problems.clear();
     loop_.cancel(*known.redial);
     channel.become_open(id);
     proto::Frame frame;
