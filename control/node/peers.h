@@ -62,6 +62,8 @@ class PeersHandler {
     // A member knows this node with another log; it is where the members are expected, or has the log that it is known with.
     // `reason`: a sentence for the operator.
     virtual void on_log_lost(const std::string& reason) = 0;
+    // At the address of `peer` is a node that takes part in another cluster.
+    virtual void on_other_cluster(raft::NodeId peer, const std::string& reason) = 0;
     // `done`, on the loop's thread, when they are durable.
     virtual void keep_known_logs(const KnownLogs& logs, std::function<void()> done) = 0;
     virtual void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) = 0;
@@ -101,6 +103,8 @@ class Peers {
     bool has_met(raft::NodeId peer) const { return logs_.of(peer) != 0; }
 
     const Self& self() const { return self_; }
+    // This node's cluster is there: it has data, or has been founded.
+    void set_taking_part() { taking_part_ = true; }
     bool connected(raft::NodeId peer) const;
     // False: there is no channel to it.
     bool send(raft::NodeId to, const proto::Frame& frame);
@@ -173,6 +177,7 @@ class Peers {
     std::vector<Channel*> unsent_;  // with frames of this turn
     proto::Frame incoming_;
     std::function<void()> closed_;
+    bool taking_part_ = false;
     bool closing_ = false;
 };
 

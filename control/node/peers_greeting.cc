@@ -59,6 +59,7 @@ bool Peers::on_first_frame(Channel& channel, proto::Frame& frame) {
 
 bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
     std::string why;
+    auto cause = proto::Reject::OTHER;
     const raft::NodeId from{hello.node_id()};
     const Peer* known = find(from);
     const bool listed = known != nullptr && known->listed;
@@ -74,6 +75,7 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
             "node {} belongs to another cluster than {} ({:016x}, not {:016x}): are control.peers and "
             "control.cluster the same on both, and is the data directory of this cluster?",
             hello.name(), self_.name, hello.cluster_id(), self_.cluster_id);
+        if (taking_part_) cause = proto::Reject::OTHER_CLUSTER;
     } else if (from == self_.id || from == raft::kNoNode) {
         why = fmt::format("node {} has the id of {}: two processes must not be one node", hello.name(),
                           self_.name);
@@ -85,7 +87,7 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
         why = fmt::format("{} nodes that are no members are connected already", kStrangersMax);
     // Also one that is no member (any more) may connect: it is told so, and one that was just added may be unknown here.
     if (!why.empty()) {
-        reject(channel, why);
+        reject(channel, why, cause);
         return false;
     }
     channel.hold(hello);
@@ -173,6 +175,9 @@ void Peers::on_reject(Channel& channel, const proto::Reject& reject) {
     const bool lost = reject.cause() == proto::Reject::LOST_LOG && known != nullptr && known->listed;
     if (lost && may_end_this_node(channel) && !closing_)
         handler_.on_log_lost(fmt::format("{} refuses this node: {}", known->name, reason));
+    if (reject.cause() == proto::Reject::OTHER_CLUSTER && channel.dialled() && known != nullptr &&
+        known->listed && !closing_)
+        handler_.on_other_cluster(known->id, reason);
     channel.end("it refuses: " + reason);
 }
 
