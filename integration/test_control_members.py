@@ -339,6 +339,30 @@ def test_a_backup_whose_client_hangs_up_or_is_slow(quorum):
     assert last == 0 and size - len(raw(first["blob"])) == remaining
 
 
+def test_a_node_that_does_not_know_what_is_committed_makes_no_backup(quorum, tmp_path):
+    """Of a minority that was restarted: it has all in its log, and has applied nothing of it."""
+    for i in range(10):
+        quorum.nodes[0].put(f"k{i}", "v")
+    one, *others = quorum.nodes
+    wait_for("all of it", lambda: len(one.range("k", range_end=text("l"), serializable=True)) == 10)
+    for node in others:
+        node.kill()
+    file = tmp_path / "a.snap"
+    save = ["ctl", "--endpoints", f"127.0.0.1:{one.port}", "snapshot", "save", file, "--force"]
+    run(*save)  # one that has been running has what it has
+    assert json.loads(run("ctl", "snapshot", "status", file, "--json").stdout)["keys"] == 10
+    good = file.read_bytes()
+    one.stop_keeping_data()
+    one.start()
+    said = run(*save, expect=1).stderr
+    assert "no leader has been heard since this node was started" in said and file.read_bytes() == good
+    others[0].start()
+    quorum.leader(among=[one, others[0]])
+    wait_for("all of it", lambda: len(one.range("k", range_end=text("l"), serializable=True)) == 10)
+    run(*save)
+    others[1].start()
+
+
 def test_half_a_backup_does_not_look_like_a_whole_one(quorum):
     node = quorum.followers()[0]
     for i in range(40):

@@ -15,11 +15,15 @@ constexpr std::uint64_t kPieceBytes = std::uint64_t{192} << 10;
 
 void ApiCall::begin_backup() {
     const bool begun =
-        server_.node().backup([this, alive = alive_](std::shared_ptr<wal::File> file, std::uint64_t bytes) {
+        server_.node().backup([this, alive = alive_](std::shared_ptr<wal::File> file, std::uint64_t bytes,
+                                                     const std::string& problem) {
             if (!*alive) return;
             const uv::Loop::Event event(connection().loop());
             if (file == nullptr) {
-                refuse(api::kLeaderChanged);
+                if (problem.empty())
+                    refuse(api::kLeaderChanged);
+                else
+                    send(api::refuse(api::Code::kFailedPrecondition, "no backup is made: " + problem));
                 return;
             }
             stream_ = true;

@@ -129,6 +129,9 @@ Result<Identity> ask_to_join(const config::ControlSettings& settings) {
     const std::string own_address = config::to_string(settings.peers.at(settings.name));
     log_info("joining: asking the members of the cluster who has {}", own_address);
     for (std::map<std::string, Complaints> complaints;; pause()) {  // by the peer's name
+        // A member gives an id that it has not met with data; it may be the only one of them that has not.
+        std::optional<Identity> given;
+        bool lost = false;
         for (const auto& [name, peer] : settings.peers) {
             if (name == settings.name) continue;
             const Result<proto::JoinTell> answer = ask(peer, own_address);
@@ -139,6 +142,7 @@ Result<Identity> ask_to_join(const config::ControlSettings& settings) {
                 return Error{"control.cluster: the cluster of " + name + " is named \"" + answer->cluster() +
                              "\", and the file says \"" + settings.cluster + "\""};
             } else if (answer->lost()) {
+                lost = true;
                 problem = "the member with the address " + own_address +
                           " has had its data already, and this directory is empty: remove the member and "
                           "add it again (outrider ctl member remove, member add)";
@@ -146,15 +150,16 @@ Result<Identity> ask_to_join(const config::ControlSettings& settings) {
                 problem = "no member of the cluster has the address " + own_address +
                           " yet: add it (outrider ctl member add http://" + own_address + ")";
             } else {
-                Identity identity;
-                identity.cluster_id = answer->cluster_id();
-                identity.node = {answer->node_id()};
-                identity.name = settings.name;
-                identity.cluster = settings.cluster;
-                return identity;
+                given.emplace();
+                given->cluster_id = answer->cluster_id();
+                given->node = {answer->node_id()};
+                given->name = settings.name;
+                given->cluster = settings.cluster;
+                continue;
             }
             if (complaints[name].due(problem, uv::read_clock())) log_warning("joining: {}", problem);
         }
+        if (given && !lost) return std::move(*given);
     }
 }
 

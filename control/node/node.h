@@ -242,6 +242,8 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     raft::WriteId durable_;
     std::deque<Held> held_;
     std::uint64_t bytes_since_snapshot_ = 0;
+    Instant no_snapshot_before_{};  // the last one could not be made
+    bool leader_known_ = false;     // there has been one since the start
     bool lease_leading_ = false;
     bool member_ = false;  // by the last configuration that was applied
     bool failed_ = false;

@@ -12,6 +12,7 @@ namespace outrider::node {
 namespace {
 
 constexpr std::size_t kExpiredAtOnce = 1000;
+constexpr Duration kSnapshotAgainAfter = std::chrono::seconds(30);
 
 }  // namespace
 
@@ -144,7 +145,7 @@ void Node::consider_snapshot() {
     const bool many = entries >= settings_.snapshot_entries;
     const bool large = bytes_since_snapshot_ >= std::max(kSnapshotBytes, store_->bytes());
     if ((!many && !large) || storage_->saving() || entries == 0) return;
-    if (store_->collecting()) return;  // walk_on() asks again
+    if (store_->collecting() || loop_.now() < no_snapshot_before_) return;  // walk_on() asks again
     bytes_since_snapshot_ = 0;
     storage_->save(*store_, applied_meta());
 }
@@ -157,6 +158,7 @@ raft::SnapshotMeta Node::applied_meta() const {
 
 void Node::on_saved(const std::optional<raft::SnapshotMeta>& meta) {
     schedule_turn();  // what has waited for it
+    if (!meta) no_snapshot_before_ = loop_.now() + kSnapshotAgainAfter;
     if (!meta || failed_ || closed_) return;
     if (meta->index <= core_->log().snapshot().index) return;
     const raft::LogIndex kept = first_kept(meta->index);

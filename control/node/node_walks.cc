@@ -25,6 +25,14 @@ void Node::hash(OnHash done) {
 }
 
 bool Node::backup(Storage::OnBackup done) {
+    // Of what is in the log, a node that has just begun does not know what is committed: it may have applied nothing yet.
+    if (!leader_known_ && core_->log().last_index() > core_->applied_index()) {
+        done(nullptr, 0,
+             "no leader has been heard since this node was started, so it does not know how much of its log "
+             "is committed: "
+             "ask a node that has been running, or start a majority");
+        return true;
+    }
     if (storage_->saving() || backup_waiting_ || failed_ || closed_) return false;
     backup_waiting_ = std::move(done);
     schedule_turn();
@@ -66,7 +74,7 @@ void Node::restart_walks() {
 
 void Node::end_walks() {
     restart_walks();
-    if (backup_waiting_) std::exchange(backup_waiting_, nullptr)(nullptr, 0);
+    if (backup_waiting_) std::exchange(backup_waiting_, nullptr)(nullptr, 0, {});
     for (const OnHash& done : std::exchange(hash_waiting_, {}))
         done(std::nullopt);
 }

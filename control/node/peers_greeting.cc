@@ -163,17 +163,22 @@ void Peers::hold_new_member(Peer& peer) {
 }
 
 // It is where that member is expected, or it has the log that this node has met. Who only says that it is the member is not
-// believed: if it is true, this node hears so when it dials.
+// believed: if it is true, this node hears so when it dials. One that joins knows no members yet, and dials nobody.
 bool Peers::may_end_this_node(const Channel& channel) const {
-    return channel.dialled() ||
-           logs_.judge(channel.peer(), channel.greeting().log_id()) == KnownLogs::Verdict::kKnown;
+    const bool joins =
+        std::none_of(peers_.begin(), peers_.end(), [](const auto& p) { return p.second.listed; });
+    const Peer* peer = find(channel.peer());
+    const bool member = peer != nullptr && peer->listed;
+    return joins ||
+           (member && (channel.dialled() || logs_.judge(channel.peer(), channel.greeting().log_id()) ==
+                                                KnownLogs::Verdict::kKnown));
 }
 
 void Peers::on_reject(Channel& channel, const proto::Reject& reject) {
     const std::string reason = escaped(reject.reason().substr(0, 500));
     const Peer* known = find(channel.peer());  // none: whoever connected has said nothing but this
-    const bool lost = reject.cause() == proto::Reject::LOST_LOG && known != nullptr && known->listed;
-    if (lost && may_end_this_node(channel) && !closing_)
+    if (reject.cause() == proto::Reject::LOST_LOG && known != nullptr && may_end_this_node(channel) &&
+        !closing_)
         handler_.on_log_lost(fmt::format("{} refuses this node: {}", known->name, reason));
     if (reject.cause() == proto::Reject::OTHER_CLUSTER && channel.dialled() && known != nullptr &&
         known->listed && !closing_)

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "control/node/durable_file.h"
 
 namespace outrider::node {
@@ -219,11 +220,11 @@ void Storage::begin_save(store::Store& store, raft::SnapshotMeta meta, OnBackup 
     file_thread_->submit([this, saver = saver_] {
         const std::string name = saver->name + ".tmp";
         auto opened = files_.open(name, wal::FileSystem::OpenMode::kCreate);
-        if (opened.error) return report_failure(failed("create", name, opened.error).message);
+        if (opened.error) return give_up(saver, failed("create", name, opened.error).message);
         saver->file = std::move(opened.file);
         const std::string head = encode(SnapshotHead{identity_.cluster_id, saver->meta});
         if (auto written = write_all(*saver->file, name, 0, head); !written)
-            return report_failure(written.error());
+            return give_up(saver, written.error());
         saver->at = head.size();
     });
     save_more();
@@ -237,7 +238,12 @@ void Storage::save_more() {
         ++saver_->ahead;
         file_thread_->submit([this, saver = saver_, frame, last = saver_->all_made] {
             if (failed_ || saver->file == nullptr) return;
-            const auto placed = write_frame(*saver, *frame, last);
+            if (!last && !saver->cancelled) {
+                if (auto written = write_all(*saver->file, saver->name + ".tmp", saver->at, *frame); !written)
+                    return give_up(saver, written.error());
+                saver->at += frame->size();
+            }
+            const auto placed = last ? put_saved(*saver) : Result<bool>(false);
             if (!placed) return report_failure(placed.error());
             post_([this, saver, done = *placed] {
                 --saver->ahead;
@@ -252,16 +258,23 @@ void Storage::save_more() {
     }
 }
 
+// On the files' thread, after the first write that failed.
+void Storage::give_up(const std::shared_ptr<Saver>& saver, const std::string& problem) {
+    if (saver->file != nullptr) {
+        saver->file.reset();
+        (void)files_.remove(saver->name + ".tmp");  // for its room; it goes at the next start else
+    }
+    post_([this, saver, problem] {
+        if (saver != saver_) return;
+        saver->writer.reset();
+        end_save(false, problem);
+    });
+}
+
 // On the files' thread. True when the snapshot is whole, and in its place.
-Result<bool> Storage::write_frame(Saver& saver, const std::string& frame, bool last) {
+Result<bool> Storage::put_saved(Saver& saver) {
     if (saver.cancelled) return false;
     const std::string name = saver.name + ".tmp";
-    if (!last) {
-        if (auto written = write_all(*saver.file, name, saver.at, frame); !written)
-            return Error{written.error()};
-        saver.at += frame.size();
-        return false;
-    }
     if (saver.backup) {
         if (const wal::IoError error = files_.remove(name)) return failed("delete", name, error);
         return true;
@@ -278,12 +291,14 @@ void Storage::cancel_save() {
     end_save(false);
 }
 
-void Storage::end_save(bool done) {
+void Storage::end_save(bool done, const std::string& problem) {
     const auto saver = std::exchange(saver_, nullptr);
     if (saver->backup) {
-        saver->backup(done ? std::shared_ptr<wal::File>(std::move(saver->file)) : nullptr, saver->at);
+        saver->backup(done ? std::shared_ptr<wal::File>(std::move(saver->file)) : nullptr, saver->at,
+                      problem);
         return;
     }
+    if (!problem.empty()) log_warning("{}: no snapshot is made for now, and the log grows", problem);
     handler_->on_saved(done ? std::optional(saver->meta) : std::nullopt);
 }
 

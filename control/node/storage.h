@@ -41,7 +41,8 @@ class StorageHandler {
     virtual void on_durable(raft::WriteId last) = 0;
     // The leader's snapshot has taken the place of all there was.
     virtual void on_installed(const raft::SnapshotMeta& meta, std::unique_ptr<store::Store> store) = 0;
-    // save() is done; nothing: it was given up because another has overtaken it.
+    // save() is done; nothing: it was given up, because another has overtaken it or it could not be written (there is no room,
+    // say), which takes nothing away that the log holds.
     virtual void on_saved(const std::optional<raft::SnapshotMeta>& meta) = 0;
     virtual void on_storage_failed(const std::string& reason) = 0;
 
@@ -87,8 +88,10 @@ class Storage {
     // The store is collected.
     void save(store::Store& store, raft::SnapshotMeta meta);
     bool saving() const { return saver_ != nullptr; }
-    // The same into a file without a name, for a backup: nullptr when it was given up. It is gone when it is closed.
-    using OnBackup = std::function<void(std::shared_ptr<wal::File> file, std::uint64_t bytes)>;
+    // The same into a file without a name, for a backup, which is gone when it is closed. nullptr: it was given up, for this
+    // `problem`, or because another state has taken the place of the store ("").
+    using OnBackup =
+        std::function<void(std::shared_ptr<wal::File> file, std::uint64_t bytes, const std::string& problem)>;
     void save_backup(store::Store& store, raft::SnapshotMeta meta, OnBackup done);
     void cancel_save();
     // The snapshot `saved` is durable: the log may go, but for entries from `first_kept` on.
@@ -148,8 +151,9 @@ class Storage {
     void report_failure(const std::string& reason);
     void begin_save(store::Store& store, raft::SnapshotMeta meta, OnBackup backup);
     void save_more();
-    Result<bool> write_frame(Saver& saver, const std::string& frame, bool last);
-    void end_save(bool done);
+    Result<bool> put_saved(Saver& saver);
+    void end_save(bool done, const std::string& problem = {});
+    void give_up(const std::shared_ptr<Saver>& saver, const std::string& problem);
 
     wal::FileSystem& files_;
     const std::string directory_;

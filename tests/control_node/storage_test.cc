@@ -200,6 +200,35 @@ TEST_F(StorageTest, AFullDiskEndsTheNode) {
     EXPECT_EQ(durable_, WriteId{1});
 }
 
+// What the log holds is there; the room that the attempt took is given back.
+TEST_F(StorageTest, ASnapshotForWhichThereIsNoRoomIsGivenUpAndTheNodeGoesOn) {
+    open();
+    wait(append(1, 300, 1));
+    store::Store store;
+    fill(store, 300);
+    const std::uint64_t before = disk_.used();
+    disk_.capacity = before + 10'000;
+    storage_->save(store, {{300}, {1}, founders()});
+    loop_.run_until([&] { return saves_ == 1; });
+    EXPECT_FALSE(saved_);
+    EXPECT_EQ(disk_.used(), before);
+    std::optional<std::string> problem;
+    storage_->save_backup(store, {{300}, {1}, founders()},
+                          [&](const std::shared_ptr<wal::File>& file, std::uint64_t, const std::string& why) {
+                              EXPECT_EQ(file, nullptr);
+                              problem = why;
+                          });
+    loop_.run_until([&] { return problem.has_value(); });
+    EXPECT_THAT(*problem, testing::HasSubstr("cannot write data/backup.tmp: No space left on device"));
+    EXPECT_EQ(disk_.used(), before);
+    wait(append(301, 301, 1));
+    disk_.capacity = UINT64_MAX;
+    storage_->save(store, {{300}, {1}, founders()});
+    loop_.run_until([&] { return saves_ == 2; });
+    EXPECT_TRUE(saved_);
+    EXPECT_EQ(failure_, "");
+}
+
 TEST_F(StorageTest, ASecondProcessIsRefused) {
     open();
     const auto second = Storage::open(disk_, "data", 1 << 20);
@@ -409,7 +438,7 @@ TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfASnapshot) {
         disk_.die_after(steps);
         storage_->save(store, {{50}, {1}, founders()});
         loop_.run_until([&] { return saves_ == 1 || !failure_.empty(); });
-        if (failure_.empty()) {
+        if (failure_.empty() && saved_) {
             storage_->compact(*saved_, LogIndex{51});
             wait(append(61, 61, 1));
         }
@@ -502,7 +531,7 @@ TEST_F(StorageTest, ABackupIsRestoredAsAnotherCluster) {
     std::shared_ptr<wal::File> file;
     std::uint64_t size = 0;
     storage_->save_backup(store, {{40}, {1}, founders()},
-                          [&](std::shared_ptr<wal::File> made, std::uint64_t bytes) {
+                          [&](std::shared_ptr<wal::File> made, std::uint64_t bytes, const std::string&) {
                               file = std::move(made);
                               size = bytes;
                           });

@@ -166,7 +166,9 @@ Disk& disk() {
 
 int open_file(const char* name, const char* path, int flags, mode_t mode) {
     const auto open = real<int(const char*, int, ...)>(name);
-    if (!disk().covers(path)) return open(path, flags, mode);
+    const bool nameless =
+        (flags & O_TMPFILE) == O_TMPFILE;  // gone with the process: nothing of it counts as kept
+    if (nameless || !disk().covers(path)) return open(path, flags, mode);
     const bool writes = (flags & (O_CREAT | O_TRUNC)) != 0;
     struct stat info = {};
     const bool there = ::stat(path, &info) == 0;
@@ -227,14 +229,14 @@ void refuse(int fd, const char* what) {
 EXPORT int open(const char* path, int flags, ...) {
     va_list more;
     va_start(more, flags);
-    const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(more, mode_t) : 0;
+    const mode_t mode = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(more, mode_t) : 0;
     va_end(more);
     return open_file("open", path, flags, mode);
 }
 EXPORT int open64(const char* path, int flags, ...) {
     va_list more;
     va_start(more, flags);
-    const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(more, mode_t) : 0;
+    const mode_t mode = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(more, mode_t) : 0;
     va_end(more);
     return open_file("open64", path, flags, mode);
 }
