@@ -31,6 +31,7 @@ ColdArena::Block& ColdArena::add_block(std::size_t bytes) {
 char* ColdArena::take(std::size_t bytes) {
     const std::size_t size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     if (size > kPieceBytesMax) {
+        cool(kCoolAgain);  // the one before it is full by now
         Block& block = add_block(size);
         block.pieces = 1;
         return block.memory.data();

@@ -32,8 +32,8 @@ class ColdArena {
     std::size_t blocks() const { return blocks_.size(); }
 
   private:
-    // A piece larger than this gets a block of its own.
-    static constexpr std::size_t kPieceBytesMax = ColdMemory::kBlockBytes / 4;
+    // A larger piece gets blocks of its own. So at most half of the memory is wasted.
+    static constexpr std::size_t kPieceBytesMax = ColdMemory::kBlockBytes;
     // With each block that is full.
     static constexpr std::size_t kCoolAgain = 8;
 

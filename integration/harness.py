@@ -7,6 +7,7 @@ Nothing here sleeps in the hope that something has happened: readiness is asked 
   OUTRIDER_AS    outrider (default) | haproxy | nginx: which proxy the tests are pointed at. The peers serve to check
                  the harness and to see where they differ; many expectations are outrider's own.
 """
+import collections
 import json
 import os
 import pathlib
@@ -29,10 +30,21 @@ SANITIZER_REPORT = re.compile(r"(AddressSanitizer|LeakSanitizer|ThreadSanitizer|
 RUNNING = []  # processes whose logs are worth reading when a test fails
 
 
+TAKEN = collections.deque(maxlen=500)
+
+
 def free_port():
-    """A port nobody listens on, below the range from which the kernel takes ports for outgoing connections."""
+    """A port nobody listens on, below the range from which the kernel takes ports for outgoing connections. It is this process's until it
+    ends, or has asked for 500 more: other tests run beside it, and none may be given it before somebody listens there."""
     while True:
         port = random.SystemRandom().randrange(10240, 32000)
+        taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            taken.bind(f"\0outrider-test-port-{port}")
+        except OSError:
+            taken.close()
+            continue
+        TAKEN.append(taken)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind(("127.0.0.1", port))

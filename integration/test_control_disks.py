@@ -6,6 +6,7 @@ import pytest
 
 from harness import free_port
 from quorum import ControlNode, Quorum, wait_for
+from sidecar import run
 
 
 @pytest.fixture
@@ -93,6 +94,31 @@ def test_a_founder_whose_disk_was_emptied_is_not_taken_back(quorum, peers):
     quorum.leader().put("with the new one", "3")
     assert node.range("kept") == {"kept": "1"}
     shutil.rmtree(lost.directory)
+
+
+def test_emptied_nodes_of_a_restored_cluster_found_no_other_beside_it(quorum, tmp_path):
+    """Its id comes from the backup: by their files alone they would be founders of a cluster that nobody has, and a majority of it."""
+    quorum.start()
+    quorum.nodes[0].put("kept", "1")
+    file = tmp_path / "backup.snap"
+    run("ctl", "--endpoints", f"127.0.0.1:{quorum.leader().port}", "snapshot", "save", file)
+    for node in quorum.nodes:
+        empty(node)
+        node.data.rmdir()
+        run("ctl", "snapshot", "restore", file, "--config", node.config)
+    quorum.start()
+    quorum.leader().put("restored", "2")
+    lost = quorum.followers()
+    for node in lost:
+        empty(node)
+    for node in lost:
+        said = refused(node)
+        assert "this node begins without data, and at 127.0.0.1:" in said
+        assert "is a cluster that does not know it" in said and f"remove the member, delete {node.data}, and add it again" in said
+        assert "the leader is" not in said
+        quorum.nodes.remove(node)
+        shutil.rmtree(node.directory)
+    assert quorum.nodes[0].range("kept", serializable=True) == {"kept": "1"}
 
 
 def test_a_founder_that_starts_late_is_taken(quorum):

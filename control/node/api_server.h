@@ -33,6 +33,8 @@ class ApiCall;
 // Of all requests that are being received or wait for their answers: a slow client, or a cluster without a leader, must not take
 // the memory of the node.
 inline constexpr std::uint64_t kHeldBytesMax = std::uint64_t{256} << 20;
+// Who holds no more than this is never refused for what others hold: keepalives and most writes.
+inline constexpr std::uint64_t kHeldBytesFree = std::uint64_t{64} << 10;
 
 class ApiServer final : private WatchSink {
   public:
@@ -65,10 +67,10 @@ class ApiServer final : private WatchSink {
     void remove_stream(ApiCall& call) { streams_.erase(&call); }
     // The text of a batch; the last one made is kept, since many watch the same.
     const std::string& batch_text(std::int64_t watch_id, const store::WatchBatch& batch);
-    // A call holds so many bytes of its request now, and held `before`. False: all together hold too many.
+    // A call holds so many bytes of its request now, and held `before`. False: all together hold too many, and this one many.
     bool hold(std::uint64_t before, std::uint64_t now) {
         held_bytes_ += now - before;
-        return held_bytes_ <= kHeldBytesMax;
+        return held_bytes_ <= kHeldBytesMax || now <= kHeldBytesFree;
     }
     std::size_t connections() const;
     std::vector<api::Member> members() const;

@@ -4,7 +4,8 @@
 // have met it (control/node/known_logs.h). So, before it votes, acknowledges or asks for a vote for the first time,
 //   * each other founder has been asked: it has taken this node, or could not be reached; and
 //   * so many have taken it that they are a majority together with it.
-// One that has met another log of it refuses instead, and this node ends. The first start of a cluster needs no more nodes than
+// One that has met another log of it refuses instead, and so does one that takes part in another cluster (it may have been restored,
+// or founded by a longer list, since); this node ends. The first start of a cluster needs no more nodes than
 // any election does, and waits for one that is missing as long as one attempt to reach it takes.
 //
 // What is left: an emptied node takes part again when a majority, itself included, consists of nodes that never met it with

@@ -12,6 +12,7 @@
 #include "base/uv/tcp_stream.h"
 #include "config/syntax.h"
 #include "control/node/alarm.h"
+#include "control/node/complaints.h"
 #include "control/node/frame.h"
 #include "control/node/peers.h"
 #include "control/node/wire.h"
@@ -23,7 +24,6 @@ using namespace std::chrono_literals;
 
 constexpr Duration kAnswerTime = 2s;
 constexpr Duration kBetween = 500ms;
-constexpr Duration kSaidAgain = 30s;
 
 // One question to one peer.
 class Question final : public uv::TcpStream {
@@ -117,25 +117,6 @@ Result<proto::JoinTell> ask(const config::HostPort& peer, const std::string& own
     return result;
 }
 
-// What keeps a node from joining: said once, and again after a while.
-class Complaints {
-  public:
-    void say(const std::string& peer, const std::string& problem) {
-        const Instant now = uv::read_clock();
-        Said& said = said_[peer];
-        if (said.problem == problem && now - said.at < kSaidAgain) return;
-        said = {problem, now};
-        log_warning("joining: {}", problem);
-    }
-
-  private:
-    struct Said {
-        std::string problem;
-        Instant at{};
-    };
-    std::map<std::string, Said> said_;  // by the peer's name
-};
-
 void pause() {
     uv::Loop loop;
     loop.after(kBetween, [&] { loop.stop(); });
@@ -147,7 +128,7 @@ void pause() {
 Result<Identity> ask_to_join(const config::ControlSettings& settings) {
     const std::string own_address = config::to_string(settings.peers.at(settings.name));
     log_info("joining: asking the members of the cluster who has {}", own_address);
-    for (Complaints complaints;; pause()) {
+    for (std::map<std::string, Complaints> complaints;; pause()) {  // by the peer's name
         for (const auto& [name, peer] : settings.peers) {
             if (name == settings.name) continue;
             const Result<proto::JoinTell> answer = ask(peer, own_address);
@@ -172,7 +153,7 @@ Result<Identity> ask_to_join(const config::ControlSettings& settings) {
                 identity.cluster = settings.cluster;
                 return identity;
             }
-            complaints.say(name, problem);
+            if (complaints[name].due(problem, uv::read_clock())) log_warning("joining: {}", problem);
         }
     }
 }

@@ -7,6 +7,10 @@
 // log's id in its greeting (Hello, control/proto/node.proto), and each remembers those of the members, durably, before it takes the
 // first message of consensus from one. A member with another log is refused, and ends.
 //
+// A member that tells no log is of the version before, and is taken also when its log is known: else that version could not be
+// put back once this one has run, which is how an upgrade that went wrong is mended. So an emptied node passes while it runs
+// that version. It is believed less: its word that this node's log is lost does not end this node (Peers::on_reject).
+//
 // What this does not notice: a log that was put back to an earlier state (of a virtual machine, or a copy), a log that is new
 // to every node that the emptied one meets (control/node/founding.h makes that rare), and a log that only versions before this have met.
 //
@@ -43,7 +47,7 @@ class KnownLogs {
         kKnown,    // it is the one that was met
         kNew,      // none was met: to be remembered
         kAnother,  // it has lost the one that was met
-        kUntold,   // its version does not tell: taken as ever
+        kUntold,   // its version does not tell: taken as ever, also if one was met
     };
     // `log` 0: not told.
     Verdict judge(raft::NodeId node, std::uint64_t log) const;

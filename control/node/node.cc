@@ -88,6 +88,7 @@ Result<void> Node::start(const std::string& api_address) {
         Peers::Self{identity_.cluster_id, identity_.node, identity_.name, api_address, storage_->log_id()},
         std::move(storage_->found().known_logs), patience, uv::random_seed(),
         static_cast<PeersHandler&>(*this));
+    if (!founding_) peers_->set_taking_part();
     if (auto listening = peers_->listen(settings_.peer_listen); !listening) return listening;
     storage_->start(*this, [this](std::function<void()> task) { loop_.post(std::move(task)); });
     peers_->follow(members());
@@ -295,8 +296,22 @@ void Node::on_peer_not_reached(raft::NodeId peer) {
 void Node::consider_founded() {
     if (failed_ || closed_ || !founding_->done()) return;
     founding_.reset();
+    peers_->set_taking_part();
     log_info("nobody who was asked knows this node with other data: it takes part");
     schedule_turn();
+}
+
+// Most likely the cluster was restored from a backup, or its list has changed, since this node was made; then it got its data in
+// another way than by its file, and has lost it.
+void Node::on_other_cluster(raft::NodeId peer, const std::string& reason) {
+    if (!founding_) return;
+    const std::string address = parse_member_address(members().find(peer)->address).peer;
+    fail(fmt::format(
+        "this node begins without data, and at {} is a cluster that does not know it: {} If this node has "
+        "been "
+        "a member and its data is lost, remove the member, delete {}, and add it again (outrider ctl "
+        "member remove, member add, control.join)",
+        address, reason, settings_.data));
 }
 
 void Node::keep_known_logs(const KnownLogs& logs, std::function<void()> done) {

@@ -152,6 +152,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_peer_taken(raft::NodeId peer) override;
     void on_peer_not_reached(raft::NodeId peer) override;
     void on_log_lost(const std::string& reason) override { fail(reason); }
+    void on_other_cluster(raft::NodeId peer, const std::string& reason) override;
     void keep_known_logs(const KnownLogs& logs, std::function<void()> done) override;
     void consider_founded();
     void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) override;

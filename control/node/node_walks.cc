@@ -10,12 +10,16 @@ namespace outrider::node {
 namespace {
 
 // About a millisecond each.
-constexpr std::size_t kKeysATurn = 1000;
+constexpr std::size_t kHashedATurn = 2000;
 constexpr std::size_t kCollectedATurn = 2000;
 
 }  // namespace
 
 void Node::hash(OnHash done) {
+    if (failed_ || closed_) {
+        done(std::nullopt);
+        return;
+    }
     hash_waiting_.push_back(std::move(done));
     schedule_turn();
 }
@@ -31,22 +35,24 @@ bool Node::backup(Storage::OnBackup done) {
 bool Node::walk_on() {
     if (store_->collecting()) store_->collect(kCollectedATurn);
     if (!store_->collecting()) {
-        consider_snapshot();
+        // The backup first: a snapshot of the node's own is always due again when there is much to write.
         if (backup_waiting_ && !storage_->saving())
             storage_->save_backup(*store_, applied_meta(), std::exchange(backup_waiting_, nullptr));
+        consider_snapshot();
         if (!hash_walk_ && !hash_waiting_.empty()) {
             hash_revision_ = store_->revision();
             hash_walk_ = std::make_unique<store::HashWalk>(*store_, hash_revision_);
             hashing_ = std::exchange(hash_waiting_, {});
         }
     }
-    if (hash_walk_ && !hash_walk_->next(kKeysATurn)) {
+    if (hash_walk_ && !hash_walk_->next(kHashedATurn)) {
         const auto digest = static_cast<std::uint32_t>(hash_walk_->digest());
         hash_walk_.reset();
         for (const OnHash& done : std::exchange(hashing_, {}))
             done(Hashed{hash_revision_, digest});
     }
-    return hash_walk_ != nullptr || !hash_waiting_.empty() || (store_->collecting() && !store_->held());
+    // What waits for a snapshot goes on when that is saved.
+    return hash_walk_ != nullptr || (!store_->held() && (store_->collecting() || !hash_waiting_.empty()));
 }
 
 // The state is about to be another.

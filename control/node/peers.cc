@@ -136,10 +136,11 @@ void Peers::dial_failed(raft::NodeId id, const std::string& why) {
     handler_.on_peer_not_reached(id);
 }
 
-// Once: it is tried again for ever.
+// Not each time: it is tried again for ever.
 void Peers::note_problem(Peer& peer, const std::string& why) {
     if (peer.last_problem == why) return;
     peer.last_problem = why;
+    if (!peer.problems.due(why, loop_.now())) return;
     log_warning("peer {} ({}): {}", peer.name, config::to_string(peer.address), why);
 }
 

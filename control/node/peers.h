@@ -5,7 +5,7 @@
 // newer, both end, and one is dialled anew.
 //
 // Each end begins with a Hello (control/proto/node.proto). Who belongs to another cluster, is another node than was called, or
-// speaks another protocol gets a Reject with the reason, and both ends log it once. So does a member that has another log than
+// speaks another protocol gets a Reject with the reason, and both ends log it. So does a member that has another log than
 // the one it was met with (known_logs.h): on_log_lost() tells it there.
 //
 // Invariants
@@ -33,6 +33,7 @@
 #include "base/uv/resolver.h"
 #include "config/settings.h"
 #include "control/node/alarm.h"
+#include "control/node/complaints.h"
 #include "control/node/known_logs.h"
 #include "control/node/wire.h"
 #include "control/raft/types.h"
@@ -58,8 +59,11 @@ class PeersHandler {
     // or could not be asked this time.
     virtual void on_peer_taken(raft::NodeId peer) = 0;
     virtual void on_peer_not_reached(raft::NodeId peer) = 0;
-    // A member knows this node with another log. `reason`: a sentence for the operator.
+    // A member knows this node with another log; it is where the members are expected, or has the log that it is known with.
+    // `reason`: a sentence for the operator.
     virtual void on_log_lost(const std::string& reason) = 0;
+    // At the address of `peer` is a node that takes part in another cluster.
+    virtual void on_other_cluster(raft::NodeId peer, const std::string& reason) = 0;
     // `done`, on the loop's thread, when they are durable.
     virtual void keep_known_logs(const KnownLogs& logs, std::function<void()> done) = 0;
     virtual void on_join_ask(const proto::JoinAsk& ask, proto::JoinTell& tell) = 0;
@@ -101,6 +105,8 @@ class Peers {
     bool knows(raft::NodeId peer, Knowledge what) const { return (logs_.knowledge_of(peer) & what) != 0; }
 
     const Self& self() const { return self_; }
+    // This node's cluster is there: it has data, or has been founded.
+    void set_taking_part() { taking_part_ = true; }
     bool connected(raft::NodeId peer) const;
     // False: there is no channel to it.
     bool send(raft::NodeId to, const proto::Frame& frame);
@@ -125,7 +131,9 @@ class Peers {
         Channel* dialling = nullptr;
         bool resolving = false;
         unsigned failures = 0;
-        std::string last_problem;
+        std::string last_problem;  // in reaching it
+        Complaints problems;
+        Complaints lost_log;  // it was refused for that, whoever dialled
         std::unique_ptr<Alarm> redial;
     };
 
@@ -146,6 +154,7 @@ class Peers {
     std::size_t unlisted_open() const;
     void reject(Channel& channel, const std::string& why, proto::Reject::Cause cause = proto::Reject::OTHER);
     void on_reject(Channel& channel, const proto::Reject& reject);
+    bool may_end_this_node(const Channel& channel) const;
     void admit(Channel& channel);
     void admit_held();
     void keep_logs();
@@ -165,10 +174,12 @@ class Peers {
     uv::Resolver resolver_;
     uv::Acceptor* acceptor_ = nullptr;
     std::map<raft::NodeId, Peer> peers_;
+    Complaints refusals_;  // of who dialled, members or not
     std::vector<Channel*> channels_;
     std::vector<Channel*> unsent_;  // with frames of this turn
     proto::Frame incoming_;
     std::function<void()> closed_;
+    bool taking_part_ = false;
     bool closing_ = false;
 };
 

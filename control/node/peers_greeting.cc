@@ -60,6 +60,7 @@ bool Peers::on_first_frame(Channel& channel, proto::Frame& frame) {
 
 bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
     std::string why;
+    auto cause = proto::Reject::OTHER;
     const raft::NodeId from{hello.node_id()};
     const Peer* known = find(from);
     const bool listed = known != nullptr && known->listed;
@@ -75,6 +76,7 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
             "node {} belongs to another cluster than {} ({:016x}, not {:016x}): are control.peers and "
             "control.cluster the same on both, and is the data directory of this cluster?",
             hello.name(), self_.name, hello.cluster_id(), self_.cluster_id);
+        if (taking_part_) cause = proto::Reject::OTHER_CLUSTER;
     } else if (from == self_.id || from == raft::kNoNode) {
         why = fmt::format("node {} has the id of {}: two processes must not be one node", hello.name(),
                           self_.name);
@@ -86,7 +88,7 @@ bool Peers::on_hello(Channel& channel, const proto::Hello& hello) {
         why = fmt::format("{} nodes that are no members are connected already", kStrangersMax);
     // Also one that is no member (any more) may connect: it is told so, and one that was just added may be unknown here.
     if (!why.empty()) {
-        reject(channel, why);
+        reject(channel, why, cause);
         return false;
     }
     channel.hold(hello);
@@ -164,11 +166,22 @@ void Peers::hold_new_member(Peer& peer) {
     });
 }
 
+// It is where that member is expected, or it has the log that this node has met. Who only says that it is the member is not
+// believed: if it is true, this node hears so when it dials.
+bool Peers::may_end_this_node(const Channel& channel) const {
+    return channel.dialled() ||
+           logs_.judge(channel.peer(), channel.greeting().log_id()) == KnownLogs::Verdict::kKnown;
+}
+
 void Peers::on_reject(Channel& channel, const proto::Reject& reject) {
     const std::string reason = escaped(reject.reason().substr(0, 500));
     const Peer* known = find(channel.peer());  // none: whoever connected has said nothing but this
-    if (reject.cause() == proto::Reject::LOST_LOG && known != nullptr && known->listed && !closing_)
+    const bool lost = reject.cause() == proto::Reject::LOST_LOG && known != nullptr && known->listed;
+    if (lost && may_end_this_node(channel) && !closing_)
         handler_.on_log_lost(fmt::format("{} refuses this node: {}", known->name, reason));
+    if (reject.cause() == proto::Reject::OTHER_CLUSTER && channel.dialled() && known != nullptr &&
+        known->listed && !closing_)
+        handler_.on_other_cluster(known->id, reason);
     channel.end("it refuses: " + reason);
 }
 
@@ -184,7 +197,15 @@ void Peers::reject(Channel& channel, const std::string& why, proto::Reject::Caus
     frame.mutable_reject()->set_cause(cause);
     channel.queue(frame);
     channel.send_queued();
-    if (!channel.dialled()) log_warning("a peer was refused: {}", why);
+    bool say = false;
+    if (cause == proto::Reject::LOST_LOG) {
+        Peer& member = peer({channel.greeting().node_id()});
+        say = member.lost_log.due("", loop_.now());  // the log's id may be another each time
+        member.last_problem = why;                   // no other word of it, if this node dialled
+    } else {
+        say = !channel.dialled() && refusals_.due(why, loop_.now());
+    }
+    if (say) log_warning("a peer was refused: {}", why);
     channel.end(why);
 }
 
@@ -202,6 +223,7 @@ void Peers::opened(Channel& channel, const proto::Hello& greeting) {
     known.api_address = greeting.api_address();
     known.failures = 0;
     known.last_problem.clear();
+    known.problems.clear();
     loop_.cancel(*known.redial);
     channel.become_open(id);
     proto::Frame frame;

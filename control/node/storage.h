@@ -130,6 +130,7 @@ class Storage {
     Result<void> check_whole() const;
     Result<void> read_peers();
     Result<void> load_snapshot();
+    Result<void> remove_unwanted();
     Result<void> remove_files(const std::function<bool(std::string_view)>& unwanted);
     std::string path(std::string_view name) const { return directory_ + "/" + std::string(name); }
     std::string incoming_path() const { return path("incoming.tmp"); }

@@ -84,11 +84,7 @@ Result<void> Storage::recover(std::uint64_t segment_bytes) {
     if (auto whole = check_whole(); !whole) return whole;
     if (auto read = read_peers(); !read) return read;
     if (auto loaded = load_snapshot(); !loaded) return loaded;
-    const auto unwanted = [kept = found_.state.snapshot.index](std::string_view name) {
-        const auto index = parse_snapshot_name(name);
-        return name.ends_with(".tmp") || name.ends_with(kInstalling) || (index && *index != kept);
-    };
-    if (auto removed = remove_files(unwanted); !removed) return removed;
+    if (auto tidied = remove_unwanted(); !tidied) return tidied;
     if (found_.state.identity) identity_ = *found_.state.identity;
     hard_state_ = found_.state.hard_state;
     disk_bytes_ = log_->disk_bytes();
@@ -154,6 +150,18 @@ Result<void> Storage::load_snapshot() {
             fmt::format("{} is not the snapshot that the log names", path(snapshot_name(meta.index)))};
     found_.store = std::move(snapshot->store);
     return {};
+}
+
+// A mark outlives what it is the mark of, also on the disk: check_whole() takes a snapshot without one for this node's own.
+Result<void> Storage::remove_unwanted() {
+    const auto unwanted = [kept = found_.state.snapshot.index](std::string_view name) {
+        const auto index = parse_snapshot_name(name);
+        return name.ends_with(".tmp") || (index && *index != kept);
+    };
+    if (auto removed = remove_files(unwanted); !removed) return removed;
+    if (const wal::IoError error = files_.sync_directory(directory_))
+        return failed("sync", directory_, error);
+    return remove_files([](std::string_view name) { return name.ends_with(kInstalling); });
 }
 
 Result<void> Storage::remove_files(const std::function<bool(std::string_view)>& unwanted) {

@@ -78,7 +78,10 @@ Entry ColdEntries::at(std::uint64_t place) const {
 
 char* ColdEntries::room_for(std::size_t bytes) {
     if (blocks_.empty() || blocks_.back().memory.size() - blocks_.back().used < bytes) {
+        // The one that is full, and in turns others, which a follower that lags may have been sent.
         if (!blocks_.empty()) memory_->cool(blocks_.back().memory);
+        for (std::size_t i = std::min(kCoolAgain, blocks_.size()); i > 0; --i)
+            memory_->cool(blocks_[++cooled_ % blocks_.size()].memory);
         Block& block = blocks_.emplace_back();
         block.memory = memory_->take(bytes);
         block.first = end_;

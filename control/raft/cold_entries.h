@@ -36,6 +36,7 @@ class ColdEntries {
     void clear();
 
   private:
+    static constexpr std::size_t kCoolAgain = 4;
     struct Header;
     struct Block {
         std::span<char> memory;
@@ -52,6 +53,7 @@ class ColdEntries {
     std::deque<Block> blocks_;
     std::uint64_t begin_ = 0;
     std::uint64_t end_ = 0;
+    std::size_t cooled_ = 0;
     std::map<std::uint64_t, ConfigurationRef> configurations_;  // by number, of configuration entries
 };
 

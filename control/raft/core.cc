@@ -212,7 +212,9 @@ void Core::on(const Persisted& persisted) {
         // A candidate's questions leave only now, and a voter's answer: the election begins with that.
         if (leader_ == kNoNode) reset_election_deadline();
         if (role_ == Role::kCandidate) {
-            election_deadline_ += now_ - hard_state_begun_;  // others' votes may take as long as its own
+            // Others' votes may take as long as its own did. Bounded: what hung once, or was stopped, need not do so there.
+            const auto most = static_cast<std::int64_t>(kSpreadMax) * options_.election_timeout;
+            election_deadline_ += std::min<Duration>(now_ - hard_state_begun_, most);
             granted_.push_back(id_);
             count_votes();
         }

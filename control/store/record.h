@@ -4,8 +4,9 @@
 // compaction in the store's log too. A record never changes but for `prev`, which compaction cuts.
 //
 // The newest of a key is on the heap. One that a newer takes the place of is moved to cold memory (base/cold_memory.h), where
-// it gets a check: cold memory may be a file's, and what a disk gives back is looked at before it is used. There is nobody who
-// could be told: the process ends (fields()), as it does when the log cannot be synced.
+// it gets a check: cold memory may be a file's, and what a disk gives back is looked at before its contents are used. There is
+// nobody who could be told: the process ends (fields()), as it does when the log cannot be synced. What is read on the way there
+// (prev, and the revision in a walk along a chain) is not checked: a disk that damages just that may hide a version, or crash.
 //
 // In memory: prev (8 bytes), mod revision (8), then packed without padding: flags (1), key length, key, number in its
 // transaction, and for a value: mod - create revision, version, value length, value, lease (8, if any); and the check (4) of all

@@ -59,22 +59,18 @@ class SnapshotWriter {
     void begin(char kind);
     void end();
 
-    // Of the record written last: what comes next of its key is later.
-    struct Place {
-        Revision mod;
-        std::uint32_t sub = 0;
-    };
-
     const Store& store_;
     const std::uint64_t applied_index_;
     const Revision revision_;
     std::uint32_t ordinal_ = 0;
     std::uint64_t check_ = 0;
     std::string payload_;
-    std::string ready_;      // whole frames
-    std::size_t taken_ = 0;  // of ready_, by next()
-    std::string next_key_;   // what comes next is not less …
-    Place written_;          // … and if it is of this very key, behind this one
+    std::string ready_;                 // whole frames
+    std::size_t taken_ = 0;             // of ready_, by next()
+    std::string key_;                   // of the chain
+    std::vector<const Record*> chain_;  // what is left of it, the newest first
+    bool same_key_ = false;             // something of it has been written
+    std::string next_key_;              // behind it, what comes next is not less
     bool at_end_ = false;
 };
 

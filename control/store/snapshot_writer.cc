@@ -99,27 +99,23 @@ void SnapshotWriter::write_record(const Record& record, bool same_key) {
 // One frame; false when no record is left.
 bool SnapshotWriter::write_records() {
     begin('K');
-    std::vector<const Record*> chain;  // of a key, what is left, the newest first
-    // The index may have changed since the last frame, and records may have moved.
-    for (auto at = store_.index_.lower_bound(next_key_); at.valid() && payload_.size() < kFrameBytes;
-         at.next()) {
-        const std::string_view key = at.record()->key();
-        bool same_key = written_.mod.value != 0 && key == next_key_;
-        for (const Record* r = at_revision(at.record(), revision_); r != nullptr; r = r->prev()) {
-            if (same_key &&
-                (r->mod() < written_.mod || (r->mod() == written_.mod && r->fields().sub <= written_.sub)))
-                break;
-            chain.push_back(r);
+    // A chain does not change while the writer is there, but for its newest, which may have moved to cold memory meanwhile.
+    if (!chain_.empty()) chain_.front() = at_revision(store_.index_.find(key_).record(), revision_);
+    auto at = store_.index_.lower_bound(next_key_);
+    while (payload_.size() < kFrameBytes) {
+        if (chain_.empty()) {
+            if (!at.valid()) break;
+            for (const Record* r = at_revision(at.record(), revision_); r != nullptr; r = r->prev())
+                chain_.push_back(r);
+            key_.assign(at.record()->key());
+            next_key_.assign(key_).push_back('\0');  // the least key above it
+            same_key_ = false;
+            at.next();
+            continue;
         }
-        for (; !chain.empty() && payload_.size() < kFrameBytes; chain.pop_back()) {
-            write_record(*chain.back(), same_key);
-            written_ = {chain.back()->mod(), chain.back()->fields().sub};
-            same_key = true;
-        }
-        next_key_.assign(key);
-        if (!chain.empty()) break;
-        next_key_.push_back('\0');  // the least key above it
-        written_ = {};
+        write_record(*chain_.back(), same_key_);
+        same_key_ = true;
+        chain_.pop_back();
     }
     store_.cool();
     if (payload_.size() == 1) return false;

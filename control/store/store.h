@@ -192,8 +192,8 @@ class HashWalk {
     HashWalk(const HashWalk&) = delete;
     HashWalk& operator=(const HashWalk&) = delete;
 
-    // Over up to so many keys; false when all are done.
-    bool next(std::size_t keys);
+    // Over up to so many records; false when all are done.
+    bool next(std::size_t records);
     std::uint64_t digest() const;
 
   private:
@@ -203,7 +203,9 @@ class HashWalk {
     const Store& store_;
     const Revision revision_;
     const Revision compacted_;
-    std::string next_key_;  // what comes next is not less
+    const Record* rest_ = nullptr;  // of the key under way; cold, and stays while the walk is there
+    bool at_boundary_ = false;      // that key has a record of the compaction's revision
+    std::string next_key_;          // behind it, what comes next is not less
     std::unique_ptr<State> state_;
 };
 

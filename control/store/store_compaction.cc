@@ -130,23 +130,24 @@ void HashWalk::add(const Record& record) {
     XXH3_64bits_update(state_->hash, f.value.data(), f.value.size());
 }
 
-bool HashWalk::next(std::size_t keys) {
+bool HashWalk::next(std::size_t records) {
     auto at = store_.index_.lower_bound(next_key_);
-    for (; at.valid() && keys > 0; at.next(), --keys) {
-        bool at_boundary = false;
-        for (const Record* r = at_revision(at.record(), revision_); r != nullptr; r = r->prev()) {
-            // What is below the compaction may be there though it is collected elsewhere.
-            const bool below = r->mod() < compacted_;
-            if (below && (at_boundary || r->tombstone())) break;
-            at_boundary = at_boundary || r->mod() == compacted_;
-            add(*r);
-            if (below) break;
+    for (; records > 0 && (rest_ != nullptr || at.valid()); --records) {
+        if (rest_ == nullptr) {
+            rest_ = at_revision(at.record(), revision_);
+            at_boundary_ = false;
+            next_key_.assign(at.record()->key()).push_back('\0');
+            at.next();
+            if (rest_ == nullptr) continue;
         }
+        // What is below the compaction may be there though it is collected elsewhere.
+        const bool below = rest_->mod() < compacted_;
+        if (!below || (!at_boundary_ && !rest_->tombstone())) add(*rest_);
+        at_boundary_ = at_boundary_ || rest_->mod() == compacted_;
+        rest_ = below ? nullptr : rest_->prev();
     }
     store_.cool();
-    if (!at.valid()) return false;
-    next_key_.assign(at.record()->key());
-    return true;
+    return rest_ != nullptr || at.valid();
 }
 
 std::uint64_t HashWalk::digest() const {

@@ -105,6 +105,41 @@ TEST(ScratchFile, ABlockIsLargeEnoughAndComesEmptyWhenItsRoomIsUsedAgain) {
     EXPECT_EQ(::rmdir(directory.c_str()), 0);
 }
 
+TEST(ScratchFile, BlocksOfAllSizesKeepTheirContentsOverManyExtents) {
+    const std::string directory = temporary();
+    {
+        ScratchFile file(directory);
+        Random random(3);
+        std::vector<std::pair<std::span<char>, char>> blocks;
+        std::size_t held = 0;
+        for (int i = 0; i < 2000; ++i) {
+            if (blocks.size() < 20 || (held < 200 * kMiB && random.below(5) < 3)) {
+                const std::size_t slots = random.below(3) == 0 ? 1 + random.below(20) : 1;
+                const auto block = file.take(slots * ColdMemory::kBlockBytes);
+                ASSERT_EQ(block.front(), 0);
+                ASSERT_EQ(block.back(), 0);
+                const char mark = static_cast<char>(1 + random.below(100));
+                block.front() = block.back() = mark;
+                blocks.emplace_back(block, mark);
+                held += block.size();
+                continue;
+            }
+            std::swap(blocks[random.below(blocks.size())], blocks.back());
+            const auto [block, mark] = blocks.back();
+            blocks.pop_back();
+            ASSERT_EQ(block.front(), mark);
+            ASSERT_EQ(block.back(), mark);
+            held -= block.size();
+            file.give_back(block);
+            if (!blocks.empty()) file.cool(blocks.front().first);
+        }
+        EXPECT_GT(held, ScratchFile::kExtentBytes);
+        for (const auto& [block, mark] : blocks)
+            file.give_back(block);
+    }
+    EXPECT_EQ(::rmdir(directory.c_str()), 0);
+}
+
 TEST(ScratchFile, WhereThereCanBeNoFileItIsTheHeap) {
     ScratchFile file("/proc/no/such/directory");
     const auto block = file.take(1);

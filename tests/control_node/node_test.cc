@@ -5,15 +5,18 @@
 #include <cstdlib>
 #include <filesystem>
 #include <future>
+#include <sstream>
 #include <thread>
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <spdlog/sinks/ostream_sink.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/wal/posix_files.h"
 #include "control/node/durable_file.h"
 #include "control/node/frame.h"
@@ -123,6 +126,32 @@ class Opening final : public Request {
 
   private:
     std::promise<std::string> refused_;
+};
+
+// The warnings from now on.
+class Logged {
+  public:
+    Logged() : sink_(std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)) {
+        sink_->set_level(spdlog::level::warn);
+        spdlog::default_logger()->sinks().push_back(sink_);
+    }
+    ~Logged() { spdlog::default_logger()->sinks().pop_back(); }
+    Logged(const Logged&) = delete;
+    Logged& operator=(const Logged&) = delete;
+
+    // The node does not run.
+    std::string all() const { return text_.str(); }
+    std::size_t times(const std::string& what) const {
+        const std::string text = all();
+        std::size_t out = 0;
+        for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1))
+            ++out;
+        return out;
+    }
+
+  private:
+    std::ostringstream text_;
+    std::shared_ptr<spdlog::sinks::ostream_sink_mt> sink_;
 };
 
 // Node a of three. b and c are the test's.
@@ -334,6 +363,65 @@ TEST_F(NodeAmongPeers, AStrangerCannotEndIt) {
     }
     const auto b = dialled_by("b");
     EXPECT_TRUE(b->receive().has_hello());
+}
+
+// Anybody who reaches the port can say that he is b, and need not know b's log.
+TEST_F(NodeAmongPeers, WhoDialsAndTellsNoLogCannotEndIt) {
+    start();
+    auto reason = fatal_.get_future();
+    {
+        const auto b = dialled_by("b");
+        EXPECT_TRUE(b->receive().has_hello());
+    }
+    for (const std::string name : {"b", "c"}) {  // c was not met before
+        const auto untold = dialled_by(name, 0);
+        EXPECT_TRUE(untold->receive().has_hello());
+        untold->send(rejected(proto::Reject::LOST_LOG));
+        EXPECT_EQ(untold->receive().body_case(), proto::Frame::BODY_NOT_SET);
+    }
+    const auto b = dialled_by("b");
+    EXPECT_TRUE(b->receive().has_hello());
+    hear(*b);
+    EXPECT_EQ(reason.wait_for(0s), std::future_status::timeout);
+    b->send(rejected(proto::Reject::LOST_LOG));
+    ASSERT_EQ(reason.wait_for(30s), std::future_status::ready);
+    EXPECT_EQ(reason.get(), "b refuses this node: because");
+}
+
+TEST_F(NodeAmongPeers, WhoIsDialledCanEndItWithoutTellingALog) {
+    start();
+    const auto c = c_.accept();
+    EXPECT_TRUE(c->receive().has_hello());
+    c->send(hello("c", 0));
+    c->send(rejected(proto::Reject::LOST_LOG));
+    EXPECT_EQ(reason_of_end(), "c refuses this node: because");
+}
+
+// It is started again and again, with a new log each time, and both dial. In between another is there.
+TEST_F(NodeAmongPeers, AMemberThatIsRefusedAgainAndAgainIsLoggedOnce) {
+    const Logged logged;
+    start();
+    {
+        const auto b = b_.accept();
+        EXPECT_TRUE(b->receive().has_hello());
+        b->send(hello("b"));
+        hear(*b);
+    }
+    for (std::uint64_t i = 1; i <= 2; ++i) {
+        const auto calls = dialled_by("b", kTheirLog + 2 * i);
+        EXPECT_EQ(calls->receive().reject().cause(), proto::Reject::LOST_LOG);
+        const auto is_called = b_.accept();
+        EXPECT_TRUE(is_called->receive().has_hello());
+        is_called->send(hello("b", kTheirLog + 2 * i + 1));
+        EXPECT_EQ(is_called->receive().reject().cause(), proto::Reject::LOST_LOG);
+        const auto other = b_.accept();
+        EXPECT_TRUE(other->receive().has_hello());
+        other->send(rejected(proto::Reject::OTHER));
+        EXPECT_EQ(other->receive().body_case(), proto::Frame::BODY_NOT_SET);
+    }
+    stop();
+    EXPECT_EQ(logged.times("node b has another log"), 1U) << logged.all();
+    EXPECT_EQ(logged.times("it refuses: because"), 1U) << logged.all();
 }
 
 TEST_F(NodeAmongPeers, AMemberWithAnotherLogIsRefusedAlsoAfterARestart) {

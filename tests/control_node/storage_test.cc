@@ -345,6 +345,36 @@ TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfAnInstall) {
     }
 }
 
+// An install was broken off before the log named its snapshot, and so is the start that clears it away, at any step.
+TEST_F(StorageTest, SurvivesAPowerLossAtEveryStepOfClearingABrokenInstallAway) {
+    store::Store theirs;
+    fill(theirs, 500);
+    const std::string bytes = leaders_snapshot(theirs, {500}, 11);
+    for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+        bool cleared = false;
+        for (std::uint64_t steps = 0; !cleared; ++steps) {
+            ASSERT_LT(steps, 60U);
+            disk_ = wal::VirtualDisk{seed};
+            failure_.clear();
+            open();
+            wait(append(1, 20, 1));
+            close();
+            disk_.put("data/" + snapshot_name({500}), bytes);
+            disk_.put("data/" + snapshot_name({500}) + ".installing", "");
+            disk_.die_after(steps);
+            cleared = Storage::open(disk_, "data", 1 << 20).ok();
+            disk_.die_after(UINT64_MAX);
+            disk_.power_loss();
+            open();
+            ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed << ", step " << steps;
+            EXPECT_EQ(found_.state.snapshot.index, LogIndex{}) << steps;
+            EXPECT_EQ(entries().size(), 20U) << steps;
+            EXPECT_THAT(disk_.paths(), testing::Each(testing::Not(testing::HasSubstr("snapshot")))) << steps;
+            close();
+        }
+    }
+}
+
 TEST_F(StorageTest, ALogThatLostWhatItsSnapshotHoldsIsNotTaken) {
     open(4096);
     store::Store store;

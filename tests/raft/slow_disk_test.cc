@@ -218,6 +218,15 @@ TEST_F(SlowVotes, ACandidateWaitsAsLongAgainAsItsOwnVoteTook) {
     EXPECT_GE(*core_->next_deadline(), now_ + 11 * t_);
 }
 
+// It may be the only one with a log that others vote for.
+TEST_F(SlowVotes, ACandidateWhoseVoteHungForMinutesDoesNotWaitForMinutesMore) {
+    const WriteId vote = campaign();
+    now_ += 300 * t_;
+    core_->step(now_, Persisted{vote});
+    EXPECT_GE(*core_->next_deadline(), now_ + 17 * t_);
+    EXPECT_LE(*core_->next_deadline(), now_ + 18 * t_);
+}
+
 TEST_F(SlowVotes, AVoterDoesNotCampaignBeforeItsVoteHasLeft) {
     now_ += t_;
     const Effects voted = get(2, 1, VoteRequest{false, false, {}, {}});
