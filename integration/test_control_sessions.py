@@ -194,6 +194,20 @@ def test_a_restored_cluster_knows_no_session_of_the_old_one(tmp_path):
         new.stop()
 
 
+def test_a_session_is_opened_while_a_member_that_was_met_before_is_away():
+    quorum = Quorum().start()
+    try:
+        opened(quorum.nodes[0])
+        for node in quorum.nodes:
+            node.kill()
+        for node in quorum.nodes[:2]:
+            node.start()
+        for node in quorum.nodes[:2]:
+            node.call("/kv/put", {"key": text("k")}, session=(opened(node), 1))
+    finally:
+        quorum.stop(check=False)
+
+
 # ---- over the death of leaders --------------------------------------------------------------------------------------
 
 

@@ -33,8 +33,9 @@ struct AttemptEnd {
     };
     Kind kind = Kind::kAnswered;
     int http_status = 200;
-    int code = 0;                // gRPC's
-    std::string_view text = {};  // of the refusal
+    int code = 0;  // gRPC's
+    std::string_view text =
+        {};  // of the refusal: what names it (`error`), not what else its message tells people
 };
 
 enum class Verdict : std::uint8_t {

@@ -190,8 +190,7 @@ void Client::PendingCall::on_response_end(std::span<const http::Field>) {
         return;
     }
     const v3::Refusal refusal = refusal_from(status_, answer_);
-    end_attempt({.http_status = status_, .code = refusal.code(), .text = refusal.message()},
-                refusal.message());
+    end_attempt(end_of_refused(status_, refusal), refusal.message());
 }
 
 void Client::PendingCall::on_failed(const http::ClientFailure& failure) {

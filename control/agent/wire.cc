@@ -25,6 +25,8 @@ v3::Refusal refusal_from(int http_status, std::string_view body) {
     v3::Refusal refusal;
     if (from_json(body, refusal) && refusal.code() != 0) {
         if (refusal.message().empty()) refusal.set_message(refusal.error());
+        if (refusal.error().empty())
+            refusal.set_error(refusal.message());  // of a gateway that sends one text
         return refusal;
     }
     refusal.Clear();
@@ -35,8 +37,13 @@ v3::Refusal refusal_from(int http_status, std::string_view body) {
 v3::Refusal refusal_from(const v3::StreamError& error) {
     v3::Refusal refusal;
     refusal.set_code(error.grpc_code());
+    refusal.set_error(error.message());
     refusal.set_message(error.message());
     return refusal;
+}
+
+AttemptEnd end_of_refused(int http_status, const v3::Refusal& refusal) {
+    return {.http_status = http_status, .code = refusal.code(), .text = refusal.error()};
 }
 
 std::string prefix_end(std::string_view prefix) {

@@ -76,9 +76,12 @@ std::string to_json(const google::protobuf::Message& message);
 // False when it is not the JSON of such a message.
 bool from_json(std::string_view text, google::protobuf::Message& message);
 
-// The API's refusal in an answer's body; when it is none, code 0 and a sentence of ours.
+// The API's refusal in an answer's body: `error` is the text that says which it is, `message` what people are told, and may go on
+// behind it. When it is none, code 0 and a sentence of ours.
 v3::Refusal refusal_from(int http_status, std::string_view body);
 v3::Refusal refusal_from(const v3::StreamError& error);
+// How judge() sees it; `refusal` outlives what this returns.
+AttemptEnd end_of_refused(int http_status, const v3::Refusal& refusal);
 
 // The key behind the last one with this prefix: the end of its range. "\0" (every key from there on) when there is none.
 std::string prefix_end(std::string_view prefix);

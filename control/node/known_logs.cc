@@ -1,5 +1,7 @@
 #include "control/node/known_logs.h"
 
+#include <utility>
+
 #include "base/check.h"
 #include "control/node/frame.h"
 #include "control/node/wire.h"
@@ -15,12 +17,22 @@ KnownLogs::Verdict KnownLogs::judge(raft::NodeId node, std::uint64_t log) const 
 
 std::uint64_t KnownLogs::of(raft::NodeId node) const {
     const auto it = logs_.find(node);
-    return it == logs_.end() ? 0 : it->second;
+    return it == logs_.end() ? 0 : it->second.log;
+}
+
+std::uint32_t KnownLogs::knowledge_of(raft::NodeId node) const {
+    const auto it = logs_.find(node);
+    return it == logs_.end() ? 0 : it->second.knowledge;
+}
+
+bool KnownLogs::learn(raft::NodeId node, std::uint32_t knowledge) {
+    const auto it = logs_.find(node);
+    return it != logs_.end() && std::exchange(it->second.knowledge, knowledge) != knowledge;
 }
 
 void KnownLogs::remember(raft::NodeId node, std::uint64_t log) {
     require(judge(node, log) == Verdict::kNew, "a member's log is remembered once");
-    logs_.emplace(node, log);
+    logs_.emplace(node, Known{.log = log});
 }
 
 bool KnownLogs::forget_others(const raft::Configuration& members) {
@@ -30,10 +42,11 @@ bool KnownLogs::forget_others(const raft::Configuration& members) {
 std::string encode(const KnownLogs& logs) {
     proto::KnownLogs out;
     out.set_format(kKnownLogsFormat);
-    for (const auto& [node, log] : logs.logs_) {
-        proto::KnownLog& known = *out.add_logs();
-        known.set_node_id(node.value);
-        known.set_log_id(log);
+    for (const auto& [node, known] : logs.logs_) {
+        proto::KnownLog& entry = *out.add_logs();
+        entry.set_node_id(node.value);
+        entry.set_log_id(known.log);
+        entry.set_knows(known.knowledge);
     }
     std::string bytes;
     append_frame(out.SerializeAsString(), bytes);
@@ -57,6 +70,7 @@ Result<KnownLogs> parse_known_logs(std::string_view bytes) {
         if (out.judge({known.node_id()}, known.log_id()) != KnownLogs::Verdict::kNew)
             return Error{"it names a member twice, or without a log"};
         out.remember({known.node_id()}, known.log_id());
+        out.learn({known.node_id()}, known.knows());
     }
     return out;
 }

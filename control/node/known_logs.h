@@ -14,6 +14,10 @@
 // What this does not notice: a log that was put back to an earlier state (of a virtual machine, or a copy), a log that is new
 // to every node that the emptied one meets (control/node/founding.h makes that rare), and a log that only versions before this have met.
 //
+// With each log stands what its member's version knows that others do not (Knowledge): a command that a member cannot read ends it,
+// at each start anew, so what is new goes into the log when every member has told that it knows it. Remembered, so that it may go
+// there also while some member is away.
+//
 // The file `peers` of the data directory: one frame (control/node/frame.h) with a control.node.KnownLogs.
 #pragma once
 
@@ -31,6 +35,12 @@ namespace outrider::node {
 inline constexpr std::uint32_t kKnownLogsFormat = 1;
 inline constexpr std::size_t kKnownLogsBytesMax = std::size_t{64} << 10;
 
+// Bits; numbers are never used again.
+enum Knowledge : std::uint32_t {
+    kKnowsSessions = 1,  // of clients, and that they age (store::SessionsAgeRequest)
+};
+inline constexpr std::uint32_t kOwnKnowledge = kKnowsSessions;
+
 class KnownLogs {
   public:
     enum class Verdict : std::uint8_t {
@@ -45,6 +55,10 @@ class KnownLogs {
     std::uint64_t of(raft::NodeId node) const;
     // Of a node that was not met before.
     void remember(raft::NodeId node, std::uint64_t log);
+    // What the node told of itself last; 0 of one that was not met.
+    std::uint32_t knowledge_of(raft::NodeId node) const;
+    // True when it is news. Nothing is kept of a node that was not met.
+    bool learn(raft::NodeId node, std::uint32_t knowledge);
     // Forgets who is not a member; true when there was one. Ids are never given twice, so nothing is lost with them, provided that
     // the configuration is committed.
     bool forget_others(const raft::Configuration& members);
@@ -53,7 +67,12 @@ class KnownLogs {
 
   private:
     friend std::string encode(const KnownLogs& logs);
-    std::map<raft::NodeId, std::uint64_t> logs_;
+    struct Known {
+        std::uint64_t log = 0;
+        std::uint32_t knowledge = 0;
+        bool operator==(const Known&) const = default;
+    };
+    std::map<raft::NodeId, Known> logs_;
 };
 
 std::string encode(const KnownLogs& logs);

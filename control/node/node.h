@@ -189,6 +189,9 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     static bool passes(raft::Refusal refusal);
     void park(std::uint64_t sequence, RequestTable::Entry& entry);
     void unpark();
+    const raft::Member* without_sessions() const;
+    std::string why_no_sessions(const raft::Member& member) const;
+    bool wait_for_sessions(std::uint64_t sequence);
     void begin_proposals();
     void refuse_proposal(const Proposal& proposal, raft::Refusal refusal);
     void begin_reads();

@@ -122,7 +122,9 @@ void Node::expire_leases() {
         propose_own(store_->expiry(id));
 }
 
+// Not while a member may not be able to read it: sessions may be older than that member, or than its version.
 void Node::age_sessions() {
+    if (!leads() || without_sessions() != nullptr) return;
     const auto millis = session_clock_.tick(loop_.now());
     if (millis && !store_->sessions().all().empty()) propose_own(store::SessionsAgeRequest{*millis});
 }

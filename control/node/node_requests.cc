@@ -19,6 +19,11 @@ api::Problem problem_of(raft::Refusal refusal) {
     }
 }
 
+bool opens_session(const RequestTable::Entry& entry) {
+    return entry.kind == RequestTable::Kind::kCommand &&
+           std::holds_alternative<store::SessionOpenRequest>(entry.command.request);
+}
+
 }  // namespace
 
 std::uint64_t Node::add(RequestTable::Entry entry) {
@@ -62,6 +67,39 @@ void Node::ask_lease(Request& request, store::LeaseId lease, bool renew) {
     add(std::move(entry));
 }
 
+// ---- sessions of clients --------------------------------------------------------------------------------------------
+
+// A member that may not be able to read what sessions bring to the log: rather one that has said so.
+const raft::Member* Node::without_sessions() const {
+    const raft::Member* found = nullptr;
+    for (const raft::Member& member : members().members) {
+        if (member.id == identity_.node || peers_->knows(member.id, kKnowsSessions)) continue;
+        if (found == nullptr || peers_->connected(member.id)) found = &member;
+    }
+    return found;
+}
+
+std::string Node::why_no_sessions(const raft::Member& member) const {
+    const std::string name = peers_->status(member.id).name;
+    if (peers_->connected(member.id))
+        return "no session can be opened: " + name +
+               " runs an outrider that does not know sessions: upgrade all nodes first";
+    return "no session can be opened: " + name +
+           " has not been connected yet, and may run an outrider that does not know sessions: upgrade and "
+           "start all nodes first";
+}
+
+// True: refused, or parked for a member that may be about to connect.
+bool Node::wait_for_sessions(std::uint64_t sequence) {
+    const raft::Member* member = without_sessions();
+    if (member == nullptr) return false;
+    if (peers_->connected(member->id))
+        refuse(sequence, {api::Code::kFailedPrecondition, why_no_sessions(*member)});
+    else
+        parked_.push_back(sequence);
+    return true;
+}
+
 // ---- on their way ---------------------------------------------------------------------------------------------------
 
 void Node::dispatch_all() {
@@ -77,6 +115,7 @@ void Node::dispatch(std::uint64_t sequence, RequestTable::Entry& entry) {
         reads_.add({.sequence = sequence});
         return;
     }
+    if (opens_session(entry) && wait_for_sessions(sequence)) return;
     if (!leads() && !peers_->connected(core_->leader())) {
         parked_.push_back(sequence);
         return;
@@ -332,6 +371,12 @@ void Node::on_housekeeping() {
         const RequestTable::Entry* entry = requests_.find(sequence);
         const bool never_began = entry != nullptr && !entry->sent && !has_leader();
         lease_answers_.erase(sequence);
+        const raft::Member* unmet =
+            entry != nullptr && !entry->sent && opens_session(*entry) ? without_sessions() : nullptr;
+        if (unmet != nullptr && has_leader()) {
+            refuse(sequence, {api::Code::kFailedPrecondition, why_no_sessions(*unmet)});
+            continue;
+        }
         refuse(sequence, never_began ? api::kNoLeader : api::kTimeout);
     }
     requests_.next_deadline();  // drops what is over

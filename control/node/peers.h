@@ -101,6 +101,8 @@ class Peers {
     // These are committed, and the newest: what is known of others is of no more use.
     void forget_others(const raft::Configuration& members);
     bool has_met(raft::NodeId peer) const { return logs_.of(peer) != 0; }
+    // By its last greeting, also while it is away.
+    bool knows(raft::NodeId peer, Knowledge what) const { return (logs_.knowledge_of(peer) & what) != 0; }
 
     const Self& self() const { return self_; }
     // This node's cluster is there: it has data, or has been founded.

@@ -30,6 +30,7 @@ proto::Hello Peers::hello(raft::NodeId to) const {
     out.set_api_address(self_.api_address);
     out.set_to(to.value);
     out.set_log_id(self_.log_id);
+    out.set_knows(kOwnKnowledge);
     return out;
 }
 
@@ -119,6 +120,7 @@ void Peers::admit(Channel& channel) {
                 return;
             case KnownLogs::Verdict::kNew:
                 logs_.remember(id, log);
+                logs_.learn(id, channel.greeting().knows());
                 keep_logs();
                 return;
             case KnownLogs::Verdict::kKnown:
@@ -127,6 +129,8 @@ void Peers::admit(Channel& channel) {
             case KnownLogs::Verdict::kUntold:
                 break;
         }
+        // True now, whether or not it is on the disk yet.
+        if (logs_.learn(id, channel.greeting().knows())) keep_logs();
     }
     if (!channel.open()) opened(channel, channel.greeting());
     channel.go_on();

@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "control/agent/wire.h"
+#include "control/api/errors.h"
+
 namespace outrider::agent {
 namespace {
 
@@ -101,6 +104,16 @@ TEST(Attempts, ATableOfEveryEndInASession) {
         EXPECT_EQ(judge(row.end, Effect::kSession, true), row.unsettled);
         EXPECT_NE(judge(row.end, Effect::kRepeatable, true), kAnotherSession);
     }
+}
+
+// A member's message may go on behind the text that is judged.
+TEST(Attempts, AFullStoresRefusalIsJudgedByItsErrorAndNotByItsMessage) {
+    const api::Answer answer = api::refuse_without_space(Bytes{1 << 20});
+    const v3::Refusal refusal = refusal_from(answer.status, answer.body);
+    EXPECT_NE(refusal.error(), refusal.message());
+    const AttemptEnd end = end_of_refused(answer.status, refusal);
+    EXPECT_EQ(judge(end, Effect::kSession, true), Verdict::kUnknown) << "a copy before it may be on its way";
+    EXPECT_EQ(judge(end, Effect::kSession, false), Verdict::kDeliver);
 }
 
 }  // namespace

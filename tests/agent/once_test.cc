@@ -38,7 +38,8 @@ std::string opens(int session) {
     return RefusingServer::http("200 OK", R"({"session":")" + std::to_string(session) + "\"}");
 }
 std::string refuses(store::Status status) {
-    const api::Answer answer = api::refuse(status);
+    const api::Answer answer =
+        status == store::Status::kNoSpace ? api::refuse_without_space(Bytes{1 << 20}) : api::refuse(status);
     return RefusingServer::http(std::to_string(answer.status) + " Refused", answer.body);
 }
 std::string no_leader() {
@@ -159,6 +160,7 @@ TEST_F(OnceScript, AFullStoreRefusesAFirstCopyAndSaysNothingOfTheOneBefore) {
     const auto reply = once();
     EXPECT_EQ(reply.outcome, Outcome::kUnknown);
     EXPECT_EQ(reply.code, 8);
+    EXPECT_NE(reply.reason.find("control.max_store is 1MiB"), std::string::npos) << reply.reason;
 }
 
 TEST_F(OnceScript, WhatTookEffectAndCannotBeAnsweredIsUnknownAndSaysWhy) {

@@ -68,7 +68,10 @@ TEST(Wire, RefusalsAreReadAndWhatIsNoneSaysSo) {
         400,
         R"({"error":"etcdserver: key is not provided","message":"etcdserver: key is not provided","code":3})");
     EXPECT_EQ(refused.code(), 3);
+    EXPECT_EQ(refused.error(), "etcdserver: key is not provided");
     EXPECT_EQ(refused.message(), "etcdserver: key is not provided");
+    const auto one_text = refusal_from(503, R"({"message":"etcdserver: no leader","code":14})");
+    EXPECT_EQ(one_text.error(), "etcdserver: no leader");
     EXPECT_EQ(refusal_from(404, "Not Found\n").code(), 0);
     EXPECT_EQ(refusal_from(502, "").message(), "the endpoint answered with HTTP status 502");
     EXPECT_EQ(refusal_from(500, R"({"code":"many"})").code(), 0);

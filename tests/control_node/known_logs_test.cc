@@ -37,6 +37,21 @@ TEST(KnownLogs, AVersionThatDoesNotTellIsTakenAsEver) {
     EXPECT_EQ(known().judge({3}, 0), Verdict::kUntold);
 }
 
+TEST(KnownLogs, WhatAMemberKnowsIsWhatItSaidLast) {
+    KnownLogs logs = known();
+    EXPECT_EQ(logs.knowledge_of({1}), 0U);
+    EXPECT_TRUE(logs.learn({1}, 5));
+    EXPECT_FALSE(logs.learn({1}, 5));
+    EXPECT_EQ(logs.knowledge_of({1}), 5U);
+    const auto parsed = parse_known_logs(encode(logs));
+    ASSERT_TRUE(parsed) << parsed.error();
+    EXPECT_EQ(*parsed, logs);
+    EXPECT_TRUE(logs.learn({1}, 0));
+    EXPECT_EQ(logs, known());
+    EXPECT_FALSE(logs.learn({3}, 5)) << "it was not met";
+    EXPECT_EQ(logs.knowledge_of({3}), 0U);
+}
+
 TEST(KnownLogs, OnlyMembersAreRemembered) {
     KnownLogs logs = known();
     const raft::Configuration both{{{{1}, true, "a"}, {{2}, false, "b"}, {{3}, true, "c"}}};

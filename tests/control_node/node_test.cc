@@ -107,6 +107,27 @@ class Listener {
     std::uint16_t port_ = 0;
 };
 
+// A client's wish for a session.
+class Opening final : public Request {
+  public:
+    void on_applied(const store::Response&) override {}
+    void on_readable() override {}
+    void on_lease(std::int64_t) override {}
+    void on_members(raft::Refusal) override {}
+    void on_refused(const api::Problem& problem) override {
+        code = problem.code;
+        refused_.set_value(std::string(problem.text));
+    }
+    std::string refusal() {
+        std::future<std::string> text = refused_.get_future();
+        return text.wait_for(30s) == std::future_status::ready ? text.get() : "it was not refused";
+    }
+    api::Code code{};
+
+  private:
+    std::promise<std::string> refused_;
+};
+
 // The warnings from now on.
 class Logged {
   public:
@@ -186,6 +207,13 @@ class NodeAmongPeers : public testing::Test {
         hello.set_node_id(node_id_of(identity_.cluster_id, name).value);
         hello.set_name(name);
         hello.set_log_id(log);
+        hello.set_knows(kOwnKnowledge);
+        return out;
+    }
+    // Of a version that knows no sessions.
+    proto::Frame hello_of_before(const std::string& name, std::uint64_t log = kTheirLog) const {
+        proto::Frame out = hello(name, log);
+        out.mutable_hello()->clear_knows();
         return out;
     }
     static proto::Frame ask_for_vote(std::uint64_t term) {
@@ -212,8 +240,8 @@ class NodeAmongPeers : public testing::Test {
         return peer;
     }
 
-    // By the leader b: entry `index` makes these the members. Committed up to `commit`. Waits for the acknowledgement.
-    void make_members(Peer& b, std::uint64_t index, const std::vector<std::string>& names,
+    // By the leader b: entry `index` makes these the members. Committed up to `commit`.
+    void send_members(Peer& b, std::uint64_t index, const std::vector<std::string>& names,
                       std::uint64_t commit) {
         raft::Configuration members = *identity_.founders;
         for (const std::string& name : names)
@@ -232,6 +260,11 @@ class NodeAmongPeers : public testing::Test {
         entry.set_type(static_cast<std::uint32_t>(raft::EntryType::kConfiguration));
         to_proto(members, *entry.mutable_configuration());
         b.send(out);
+    }
+    // And waits for the acknowledgement.
+    void make_members(Peer& b, std::uint64_t index, const std::vector<std::string>& names,
+                      std::uint64_t commit) {
+        send_members(b, index, names, commit);
         for (proto::Frame answer = b.receive();; answer = b.receive()) {
             ASSERT_TRUE(answer.has_raft());
             if (!answer.raft().has_append_response()) continue;
@@ -246,6 +279,17 @@ class NodeAmongPeers : public testing::Test {
         const auto logs = parse_known_logs(*bytes);
         EXPECT_TRUE(logs) << logs.error();
         return logs->of(node_id_of(identity_.cluster_id, name));
+    }
+    void open_session(Opening& opening) {
+        loop_->post([this, &opening] { node_->propose(opening, {{}, 0, store::SessionOpenRequest{}}); });
+    }
+    // Until its leader has the command.
+    static bool forwarded(Peer& leader) {
+        for (proto::Frame frame = leader.receive(); frame.body_case() != proto::Frame::BODY_NOT_SET;
+             frame = leader.receive()) {
+            if (frame.has_forward()) return true;
+        }
+        return false;
     }
     void hear(Peer& peer) {
         peer.send(ask_for_lease(7));
@@ -398,6 +442,62 @@ TEST_F(NodeAmongPeers, AMemberWithAnotherLogIsRefusedAlsoAfterARestart) {
     EXPECT_TRUE(b->receive().has_hello());
     const auto before = dialled_by("b", 0);  // of a version that does not tell
     EXPECT_TRUE(before->receive().has_hello());
+}
+
+// A command that a member cannot read would end it, at each start anew.
+TEST_F(NodeAmongPeers, NoSessionIsOpenedUntilEveryMemberHasSaidThatItKnowsThem) {
+    Opening with_one_to_come;
+    Opening with_one_away;
+    for (const std::uint64_t log : {std::uint64_t{0}, kTheirLog}) {  // versions that tell no log, and that do
+        Opening opening;
+        start();
+        const auto b = Peer::dial(port_);
+        b->send(hello_of_before("b", log));
+        EXPECT_TRUE(b->receive().has_hello());
+        open_session(opening);
+        EXPECT_EQ(opening.refusal(),
+                  "no session can be opened: b runs an outrider that does not know sessions: upgrade all "
+                  "nodes first");
+        EXPECT_EQ(opening.code, api::Code::kFailedPrecondition);
+        stop();
+    }
+    start();
+    {
+        const auto b = dialled_by("b");  // upgraded
+        EXPECT_TRUE(b->receive().has_hello());
+        open_session(with_one_to_come);
+        hear(*b);
+        const auto c = dialled_by("c");
+        EXPECT_TRUE(c->receive().has_hello());
+        hear(*c);
+        send_members(*b, 1, {}, 0);
+        EXPECT_TRUE(forwarded(*b));
+    }
+    stop();
+    start();  // c is away now
+    const auto b = dialled_by("b");
+    EXPECT_TRUE(b->receive().has_hello());
+    make_members(*b, 2, {}, 0);
+    open_session(with_one_away);
+    EXPECT_TRUE(forwarded(*b));
+    stop();
+}
+
+TEST_F(NodeAmongPeers, AMemberThatDoesNotComeIsNamedToWhoWantsASession) {
+    Opening opening;
+    start();
+    const auto b = dialled_by("b");
+    EXPECT_TRUE(b->receive().has_hello());
+    const auto c = c_.accept();
+    EXPECT_TRUE(c->receive().has_hello());
+    c->send(hello("c"));
+    hear(*c);
+    make_members(*b, 1, {"z"}, 0);
+    open_session(opening);
+    EXPECT_EQ(opening.refusal(),
+              "no session can be opened: z has not been connected yet, and may run an outrider that does "
+              "not know sessions: upgrade and start all nodes first");
+    EXPECT_EQ(opening.code, api::Code::kFailedPrecondition);
 }
 
 // What it answers to a greeting, it has remembered: it may die at any moment from then on.
