@@ -25,15 +25,15 @@ def empty(node):
     node.data.mkdir()
 
 
-def refused(node):
-    """Starts it; it ends by itself. What it wrote meanwhile."""
+def refused(node, code=3):
+    """Starts it; it ends by itself, with that exit code. What it wrote meanwhile."""
     before = len(node.log(None))
     try:
         node.start()
     except RuntimeError as early:
-        assert "ended with 1 at its start" in str(early)
+        assert f"ended with {code} at its start" in str(early)
     else:
-        assert node.wait() == 1
+        assert node.wait() == code
         node._forget()
     return node.log(None)[before:]
 
@@ -171,7 +171,7 @@ def test_half_an_emptied_directory_is_refused_before_it_says_anything(quorum):
     wait_for("the others to be remembered", lambda: (lost.data / "peers").exists())
     lost.kill()
     shutil.rmtree(lost.data / "wal")
-    said = refused(lost)
+    said = refused(lost, code=1)
     assert "wal is gone, but" in said and "peers is there: what this node has acknowledged is lost" in said
     assert sorted(os.listdir(lost.data / "wal")) != []
 

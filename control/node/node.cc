@@ -110,9 +110,9 @@ void Node::close(std::function<void()> done) {
     peers_->close(std::move(done));
 }
 
-void Node::fail(const std::string& reason) {
+void Node::fail(const std::string& reason, End end) {
     if (std::exchange(failed_, true)) return;
-    fatal_(reason);
+    fatal_(end, reason);
 }
 
 // ---- steps ----------------------------------------------------------------------------------------------------------
