@@ -121,6 +121,39 @@ def test_emptied_nodes_of_a_restored_cluster_found_no_other_beside_it(quorum, tm
     assert quorum.nodes[0].range("kept", serializable=True) == {"kept": "1"}
 
 
+@pytest.mark.parametrize("before", ["it was removed", "it was added again"])
+def test_a_founder_is_replaced_under_its_own_name_and_address(quorum, before):
+    """As a pod is, whose name and address stay; it starts with `join = true` before the one or the other."""
+    quorum.start()
+    quorum.nodes[0].put("kept", "1")
+    lost = quorum.followers()[0]
+    others = [node for node in quorum.nodes if node is not lost]
+    identity = identities(lost)[lost.node_name]
+    empty(lost)
+    lost.settings["join"] = True
+    through = quorum.leader(among=others)
+
+    def start(until):
+        seen = len(lost.log(None))
+        lost.ready = lambda: until in lost.log(None)[seen:]
+        lost.start()
+        del lost.ready
+    if before == "it was removed":
+        start("has had its data already")
+    through.call("/cluster/member/remove", {"ID": identity})
+    if before == "it was added again":
+        start("yet: add it")
+    through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{lost.peer_port}"]})
+    wait_for("it to vote", lambda: lost.node_name in voters(through))
+    assert identities(through)[lost.node_name] != identity
+    others[0].kill()  # the new one is needed now
+    quorum.leader().put("with the new one", "2")
+    assert lost.range("kept") == {"kept": "1"}
+    restart(lost)  # `join` has nothing to say any more
+    others[0].start()
+    caught_up(lost, quorum.leader())
+
+
 def test_a_founder_that_starts_late_is_taken(quorum):
     late, *early = reversed(quorum.nodes)
     for node in early:
