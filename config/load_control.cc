@@ -13,6 +13,7 @@ namespace outrider::config {
 namespace {
 
 constexpr std::string_view kNodeKeys[] = {"data", "api_listen", "peer_listen", "peers", "join"};
+constexpr std::string_view kNodeSections[] = {"control", "admin", "log"};
 
 void read_peers(TableReader& control, ControlSettings& out) {
     control.for_each_key("peers", kPeersMax, [&](TableReader& peers, const std::string& name) {
@@ -29,6 +30,19 @@ void read_peers(TableReader& control, ControlSettings& out) {
     });
 }
 
+bool on_this_host(const HostPort& address) {
+    return address.host == "localhost" || address.host == "::1" ||
+           (address.host.starts_with("127.") && is_ip_literal(address.host));
+}
+
+// Two that cannot both be listened on.
+bool collide(const HostPort& a, const HostPort& b) {
+    const auto any = [](const HostPort& address) {
+        return address.host == "0.0.0.0" || address.host == "::";
+    };
+    return a.port == b.port && a.port != 0 && (a.host == b.host || any(a) || any(b));
+}
+
 void check(TableReader& control, const ControlSettings& out) {
     if (out.heartbeat * 2 > out.election_timeout)
         control.error(control.has("heartbeat") ? "heartbeat" : "election_timeout",
@@ -38,8 +52,17 @@ void check(TableReader& control, const ControlSettings& out) {
     if (out.join && out.peers.size() < 2)
         control.error("join",
                       "needs control.peers: this node and at least one member of the cluster to join");
-    if (out.api_listen == out.peer_listen && out.api_listen.port != 0)
+    if (collide(out.api_listen, out.peer_listen))
         control.error("peer_listen", "is the address of api_listen");
+    if (!on_this_host(out.peer_listen)) return;
+    for (const auto& [name, address] : out.peers) {
+        if (name == out.name || on_this_host(address)) continue;
+        // Right behind a tunnel that ends on this host.
+        control.warning(control.has("peer_listen") ? "peer_listen" : "peers",
+                        "peer_listen is " + to_string(out.peer_listen) + ", where " + name + " (" +
+                            to_string(address) + ") does not reach this node");
+        return;
+    }
 }
 
 void read_control(TableReader& root, const std::string& host, ControlSettings& out) {
@@ -71,6 +94,10 @@ void read_node_admin(TableReader& root, ControlNodeSettings& out) {
     auto admin = root.table("admin");
     if (!admin) return;
     admin->parsed("listen", out.admin_listen, parse_listen);
+    if (out.admin_listen && collide(*out.admin_listen, out.control.api_listen))
+        admin->error("listen", "is the address of control.api_listen, which answers the same; leave it out");
+    if (out.admin_listen && collide(*out.admin_listen, out.control.peer_listen))
+        admin->error("listen", "is the address of control.peer_listen");
     admin->finish();
 }
 
@@ -129,14 +156,18 @@ bool is_control_file(const std::string& path) {
     Diagnostics ignored(path);
     if (!is_text(*text, ignored)) return false;
     const Value document = parse_document(*text, ignored);
-    for (const Member& member : document.members) {
-        if (member.key != "control" || member.value.kind != Value::Kind::kTable) continue;
-        const auto& keys = member.value.members;
-        return std::any_of(keys.begin(), keys.end(), [](const Member& key) {
-            return std::find(std::begin(kNodeKeys), std::end(kNodeKeys), key.key) != std::end(kNodeKeys);
-        });
-    }
-    return false;
+    const auto one_of = [](const auto& keys) {
+        return [&keys](const Member& member) {
+            return std::find(std::begin(keys), std::end(keys), member.key) != std::end(keys);
+        };
+    };
+    const auto& sections = document.members;
+    const auto control = std::find_if(sections.begin(), sections.end(),
+                                      [](const Member& member) { return member.key == "control"; });
+    if (control == sections.end() || control->value.kind != Value::Kind::kTable) return false;
+    const auto& keys = control->value.members;
+    return std::any_of(keys.begin(), keys.end(), one_of(kNodeKeys)) ||
+           std::all_of(sections.begin(), sections.end(), one_of(kNodeSections));
 }
 
 }  // namespace outrider::config

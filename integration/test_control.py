@@ -321,6 +321,8 @@ def test_strangers_on_the_peer_port_harm_nobody(quorum):
     node.put("still", "here")
     for connection in idle:
         connection.close()
+    told = [line for line in node.log(None).splitlines() if "is not of a node" in line]
+    assert len(told) == 1 and " warning control.peer_listen: what 127.0.0.1:" in told[0], told  # one in 30 s
 
 
 def test_pages(quorum):

@@ -25,15 +25,15 @@ def empty(node):
     node.data.mkdir()
 
 
-def refused(node):
-    """Starts it; it ends by itself. What it wrote meanwhile."""
+def refused(node, code=3):
+    """Starts it; it ends by itself, with that exit code. What it wrote meanwhile."""
     before = len(node.log(None))
     try:
         node.start()
     except RuntimeError as early:
-        assert "ended with 1 at its start" in str(early)
+        assert f"ended with {code} at its start" in str(early)
     else:
-        assert node.wait() == 1
+        assert node.wait() == code
         node._forget()
     return node.log(None)[before:]
 
@@ -121,6 +121,39 @@ def test_emptied_nodes_of_a_restored_cluster_found_no_other_beside_it(quorum, tm
     assert quorum.nodes[0].range("kept", serializable=True) == {"kept": "1"}
 
 
+@pytest.mark.parametrize("before", ["it was removed", "it was added again"])
+def test_a_founder_is_replaced_under_its_own_name_and_address(quorum, before):
+    """As a pod is, whose name and address stay; it starts with `join = true` before the one or the other."""
+    quorum.start()
+    quorum.nodes[0].put("kept", "1")
+    lost = quorum.followers()[0]
+    others = [node for node in quorum.nodes if node is not lost]
+    identity = identities(lost)[lost.node_name]
+    empty(lost)
+    lost.settings["join"] = True
+    through = quorum.leader(among=others)
+
+    def start(until):
+        seen = len(lost.log(None))
+        lost.ready = lambda: until in lost.log(None)[seen:]
+        lost.start()
+        del lost.ready
+    if before == "it was removed":
+        start("has had its data already")
+    through.call("/cluster/member/remove", {"ID": identity})
+    if before == "it was added again":
+        start("yet: add it")
+    through.call("/cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{lost.peer_port}"]})
+    wait_for("it to vote", lambda: lost.node_name in voters(through))
+    assert identities(through)[lost.node_name] != identity
+    others[0].kill()  # the new one is needed now
+    quorum.leader().put("with the new one", "2")
+    assert lost.range("kept") == {"kept": "1"}
+    restart(lost)  # `join` has nothing to say any more
+    others[0].start()
+    caught_up(lost, quorum.leader())
+
+
 def test_a_founder_that_starts_late_is_taken(quorum):
     late, *early = reversed(quorum.nodes)
     for node in early:
@@ -171,7 +204,7 @@ def test_half_an_emptied_directory_is_refused_before_it_says_anything(quorum):
     wait_for("the others to be remembered", lambda: (lost.data / "peers").exists())
     lost.kill()
     shutil.rmtree(lost.data / "wal")
-    said = refused(lost)
+    said = refused(lost, code=1)
     assert "wal is gone, but" in said and "peers is there: what this node has acknowledged is lost" in said
     assert sorted(os.listdir(lost.data / "wal")) != []
 

@@ -134,6 +134,7 @@ def test_a_learner_is_added_promoted_and_removed(quorum):
     caught_up(node, quorum.leader())
     through.call("/cluster/member/remove", {"ID": identity})
     wait_for("the removed node to end", lambda: not node.alive())
+    assert node.wait() == 3
     assert "was removed from the cluster" in node.log(None)
     assert "core-9" not in members(through)
     quorum.nodes.remove(node)

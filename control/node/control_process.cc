@@ -33,6 +33,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr int kEndedForGood = 3;     // RestartPreventExitStatus of deploy/outrider-control.service
 constexpr Duration kDrainTime = 5s;  // for answers that are under way at the end
 
 enum Shard : unsigned { kLoop, kLog, kShards };
@@ -148,11 +149,11 @@ Result<void> Process::start() {
         &metrics_.counter("control_role_changes_total", "Changes of role, term or leader at this node")
              .at({}, kLoop);
     node_ = std::make_unique<Node>(loop_, settings_.control, std::move(*storage), cells,
-                                   [](const std::string& reason) {
+                                   [](Node::End end, const std::string& reason) {
                                        log_error("the node stops: {}", reason);
                                        std::fflush(nullptr);
                                        // Nothing that is not durable by now may leave any more, not even in good order.
-                                       std::_Exit(1);
+                                       std::_Exit(end == Node::End::kForGood ? kEndedForGood : 1);
                                    });
     api_ = std::make_unique<ApiServer>(loop_, *node_, metrics_, settings_.control.max_connections);
     if (auto listening = api_->listen(settings_.control.api_listen, "control.api_listen", false); !listening)
@@ -186,6 +187,8 @@ void Process::collect_metrics() {
         samples.gauge("control_peers_connected", "Peers with an open connection",
                       number(node_->peers().connected_count()));
         samples.gauge("control_store_bytes", "Of all keys and their history", number(node_->store().bytes()));
+        samples.gauge("control_store_max_bytes", "What control_store_bytes may reach: max_store",
+                      number(settings_.control.max_store.value));
         samples.gauge("control_store_keys", "Keys with history", number(node_->store().key_count()));
         samples.gauge("control_revision", "Of the key space", number(node_->store().revision().value));
         samples.gauge("control_leases", "Leases that are granted", number(node_->lease_count()));

@@ -7,7 +7,7 @@
 
 namespace outrider::node {
 
-// Returns the process's exit code. Problems of the start go to stderr.
+// Returns the process's exit code, or ends it with one (docs/control.md, "Exit codes"). Problems of the start go to stderr.
 int run_control(const config::ControlNodeSettings& settings);
 
 }  // namespace outrider::node

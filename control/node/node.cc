@@ -110,9 +110,9 @@ void Node::close(std::function<void()> done) {
     peers_->close(std::move(done));
 }
 
-void Node::fail(const std::string& reason) {
+void Node::fail(const std::string& reason, End end) {
     if (std::exchange(failed_, true)) return;
-    fatal_(reason);
+    fatal_(end, reason);
 }
 
 // ---- steps ----------------------------------------------------------------------------------------------------------
@@ -308,11 +308,12 @@ void Node::on_other_cluster(raft::NodeId peer, const std::string& reason) {
     if (!founding_) return;
     const std::string address = parse_member_address(members().find(peer)->address).peer;
     fail(fmt::format(
-        "this node begins without data, and at {} is a cluster that does not know it: {} If this node has "
-        "been "
-        "a member and its data is lost, remove the member, delete {}, and add it again (outrider ctl "
-        "member remove, member add, control.join)",
-        address, reason, settings_.data));
+             "this node begins without data, and at {} is a cluster that does not know it: {} If this node "
+             "has been "
+             "a member and its data is lost, remove the member, delete {}, and add it again (outrider ctl "
+             "member remove, member add, control.join)",
+             address, reason, settings_.data),
+         End::kForGood);
 }
 
 void Node::keep_known_logs(const KnownLogs& logs, std::function<void()> done) {

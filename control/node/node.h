@@ -75,8 +75,10 @@ struct NodeMetrics {
 
 class Node final : private PeersHandler, private StorageHandler, private uv::TurnEnd {
   public:
+    // kForGood: started again with the same data directory it would only end again.
+    enum class End { kFailed, kForGood };
     // The node cannot go on; called once.
-    using Fatal = std::function<void(const std::string& reason)>;
+    using Fatal = std::function<void(End end, const std::string& reason)>;
 
     Node(uv::Loop& loop, const config::ControlSettings& settings, std::unique_ptr<Storage> storage,
          const NodeMetrics& metrics, Fatal fatal);
@@ -145,13 +147,13 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     void on_role(const raft::RoleChange& change);
     void arm();
     void on_turn_end() override;
-    void fail(const std::string& reason);
+    void fail(const std::string& reason, End end = End::kFailed);
     void on_frame(raft::NodeId from, proto::Frame& frame) override;
     void on_peer_connected(raft::NodeId peer) override;
     void on_peer_lost(raft::NodeId peer, bool replaced) override;
     void on_peer_taken(raft::NodeId peer) override;
     void on_peer_not_reached(raft::NodeId peer) override;
-    void on_log_lost(const std::string& reason) override { fail(reason); }
+    void on_log_lost(const std::string& reason) override { fail(reason, End::kForGood); }
     void on_other_cluster(raft::NodeId peer, const std::string& reason) override;
     void keep_known_logs(const KnownLogs& logs, std::function<void()> done) override;
     void consider_founded();

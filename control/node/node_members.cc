@@ -102,7 +102,8 @@ void Node::leave() {
         fail(
             "this node was removed from the cluster: its data directory is of no more use. To take part "
             "again it joins "
-            "anew, with an empty one (outrider ctl member add)");
+            "anew, with an empty one (outrider ctl member add)",
+            End::kForGood);
     });
 }
 

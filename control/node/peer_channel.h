@@ -105,6 +105,11 @@ class Peers::Channel final : public uv::TcpStream {
         queue(frame);
         send_queued();
     }
+    // What no node sends.
+    void end_of_nonsense(const std::string& why) {
+        if (!dialled_ && !open_ && !closing()) owner_.note_stranger(TcpStream::peer().text(), why);
+        end(why);
+    }
     void on_connected() override {
         start_reading();
         owner_.greet(*this);
@@ -115,7 +120,7 @@ class Peers::Channel final : public uv::TcpStream {
         while (!closing()) {
             auto payload = reader_.next();
             if (!payload) {
-                end(payload.error());
+                end_of_nonsense(payload.error());
                 return;
             }
             if (!*payload) return;
@@ -135,7 +140,7 @@ class Peers::Channel final : public uv::TcpStream {
         }
         proto::Frame& frame = owner_.incoming_;
         if (!frame.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) {
-            end("a frame that is no message: the other end is no outrider node");
+            end_of_nonsense("a frame that is no message: the other end is no outrider node");
             return false;
         }
         if (!open_) return owner_.on_first_frame(*this, frame);

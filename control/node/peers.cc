@@ -144,6 +144,14 @@ void Peers::note_problem(Peer& peer, const std::string& why) {
     log_warning("peer {} ({}): {}", peer.name, config::to_string(peer.address), why);
 }
 
+// Whoever it is may come again and again.
+void Peers::note_stranger(const std::string& address, const std::string& why) {
+    const Instant now = loop_.now();
+    if (stranger_told_ && now - *stranger_told_ < kStrangersTold) return;
+    stranger_told_ = now;
+    log_warning("control.peer_listen: what {} sent is not of a node: {}", address, why);
+}
+
 void Peers::accept(int fd) {
     const auto strangers = std::count_if(channels_.begin(), channels_.end(),
                                          [](const Channel* c) { return !c->open() && !c->dialled(); });

@@ -43,6 +43,7 @@ namespace outrider::node {
 inline constexpr std::uint32_t kPeerProtocol = 1;
 inline constexpr std::size_t kQueuedBytesMax = std::size_t{64} << 20;
 inline constexpr std::size_t kStrangersMax = 64;
+inline constexpr Duration kStrangersTold = std::chrono::seconds(30);  // in the log, at most so often
 // Of a frame before the Hello, and with it.
 inline constexpr std::size_t kGreetingBytesMax = std::size_t{64} << 10;
 inline constexpr std::size_t kNameBytesMax = 256;
@@ -161,6 +162,7 @@ class Peers {
     void hold_new_member(Peer& peer);
     void opened(Channel& channel, const proto::Hello& hello);
     void ended(Channel& channel, const std::string& why);
+    void note_stranger(const std::string& address, const std::string& why);
     void gone(Channel& channel);
     proto::Hello hello(raft::NodeId to) const;
 
@@ -178,6 +180,7 @@ class Peers {
     std::vector<Channel*> channels_;
     std::vector<Channel*> unsent_;  // with frames of this turn
     proto::Frame incoming_;
+    std::optional<Instant> stranger_told_;
     std::function<void()> closed_;
     bool taking_part_ = false;
     bool closing_ = false;

@@ -24,6 +24,7 @@ void Storage::start(StorageHandler& handler, Post post) {
     post_ = std::move(post);
     wal::WalThread::Options options;
     options.queue_bytes_max = kQueueBytesMax;
+    log_at_work_ = log_.get();
     log_thread_ = std::make_unique<wal::WalThread>(std::move(log_), options);
     file_thread_ = std::make_unique<TaskThread>();
 }
@@ -76,6 +77,7 @@ void Storage::note_written(wal::Index first, const std::optional<raft::LogIndex>
             marks_.pop_back();
     }
     if (first_entry) marks_.push_back({*first_entry, first + before_entries});
+    disk_bytes_ = log_at_work_->disk_bytes();
 }
 
 // A part of a snapshot, or its end: files beside the log, in the log's order.
@@ -105,6 +107,7 @@ void Storage::write_by_task(raft::Effects& effects) {
             const auto appended = log.append(records);
             if (!appended) return report_failure(appended.error());
             if (auto synced = log.sync(); !synced) return report_failure(synced.error());
+            disk_bytes_ = log.disk_bytes();
             if (moved->install) {
                 const std::string mark =
                     path(snapshot_name(moved->install->index)) + std::string(kInstalling);

@@ -103,7 +103,7 @@ class Storage {
     // Fills data and last from the snapshot of chunk.meta.index. False: it is gone.
     bool read_chunk(raft::SnapshotChunk& chunk);
 
-    // Of the log's and the newest snapshot's files.
+    // Of the log's files, with space written ahead.
     std::uint64_t disk_bytes() const { return disk_bytes_.load(std::memory_order_relaxed); }
     // Drawn when the log was made, and another when it was made anew (control/node/known_logs.h).
     std::uint64_t log_id() const { return log_id_; }
@@ -168,6 +168,7 @@ class Storage {
     std::string encoded_;
 
     // Of the log's thread.
+    wal::Wal* log_at_work_ = nullptr;
     std::deque<Mark> marks_;
     std::unique_ptr<wal::File> incoming_;
     std::uint64_t incoming_bytes_ = 0;

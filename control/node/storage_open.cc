@@ -186,6 +186,7 @@ Result<void> Storage::begin(const Identity& identity, const raft::SnapshotMeta* 
     }
     if (const auto appended = log_->append(records); !appended) return Error{appended.error()};
     if (auto synced = log_->sync(); !synced) return synced;
+    disk_bytes_ = log_->disk_bytes();
     found_.state.identity = identity;
     found_.state.snapshot = snapshot != nullptr ? *snapshot : raft::SnapshotMeta{{}, {}, identity.founders};
     return {};

@@ -1,4 +1,7 @@
 // A control-plane node's file.
+#include <cstdio>
+#include <fstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -51,11 +54,57 @@ TEST(ControlFile, NamesItsMistakes) {
                 testing::HasSubstr("control.join: needs"));
     EXPECT_THAT(first_problem("[control]\ndata = \"/d\"\nheartbeat = \"400ms\"\n"),
                 testing::HasSubstr("at most half of election_timeout"));
-    EXPECT_THAT(
-        first_problem("[control]\nname = \"a\"\ndata = \"/d\"\npeers = { a = \"h:1\", b = \"h:1\" }\n"),
-        testing::HasSubstr("control.peers.b: has the address of a"));
+    EXPECT_THAT(first_problem(
+                    "[control]\nname = \"a\"\ndata = \"/d\"\npeers = { a = \"[::1]:1\", b = \"[::1]:1\" }\n"),
+                testing::HasSubstr("control.peers.b: has the address of a"));
     EXPECT_THAT(first_problem("[control]\ndata = \"/d\"\npers = {}\n"),
                 testing::HasSubstr("control.pers: unknown key"));
+}
+
+TEST(ControlFile, IsTakenForOneBeforeItHasKeys) {
+    const std::string path = testing::TempDir() + "control_file_test.toml";
+    const auto is_control = [&path](const std::string& text) {
+        std::ofstream(path) << text;
+        return is_control_file(path);
+    };
+    EXPECT_TRUE(is_control("[control]\n"));
+    EXPECT_TRUE(is_control("[control]\nname = \"a\"\n[admin]\n[log]\n"));
+    EXPECT_TRUE(is_control("[control]\ndata = \"/d\"\n[[listener]]\n"));
+    EXPECT_FALSE(is_control("[control]\n[[listener]]\n"));
+    EXPECT_FALSE(is_control("[admin]\n"));
+    EXPECT_FALSE(is_control(""));
+    std::remove(path.c_str());
+}
+
+TEST(ControlFile, NoTwoPortsAreOne) {
+    EXPECT_THAT(first_problem("[control]\ndata = \"/d\"\n[admin]\nlisten = \"127.0.0.1:2379\"\n"),
+                testing::HasSubstr("admin.listen: is the address of control.api_listen"));
+    EXPECT_THAT(first_problem("[control]\ndata = \"/d\"\n[admin]\nlisten = \"127.0.0.1:2380\"\n"),
+                testing::HasSubstr("admin.listen: is the address of control.peer_listen"));
+    EXPECT_THAT(first_problem("[control]\ndata = \"/d\"\napi_listen = \"0.0.0.0:2380\"\n"),
+                testing::HasSubstr("control.peer_listen: is the address of api_listen"));
+    EXPECT_EQ(first_problem(
+                  "[control]\ndata = \"/d\"\napi_listen = \"127.0.0.1:0\"\npeer_listen = \"127.0.0.1:0\"\n"
+                  "[admin]\nlisten = \"127.0.0.1:0\"\n"),
+              "");
+}
+
+TEST(ControlFile, WarnsOfAPeerListenThatPeersDoNotReach) {
+    const std::string head = "[control]\nname = \"a\"\ndata = \"/d\"\n";
+    const ControlLoadResult loaded =
+        load(head + "peers = { a = \"10.0.0.1:2380\", b = \"10.0.0.2:2380\" }\n");
+    EXPECT_TRUE(loaded.settings);
+    ASSERT_EQ(loaded.diagnostics.size(), 1U);
+    EXPECT_EQ(loaded.diagnostics.front().severity, Diagnostic::Severity::kWarning);
+    EXPECT_THAT(to_string(loaded.diagnostics.front()),
+                testing::HasSubstr(
+                    "peer_listen is 127.0.0.1:2380, where b (10.0.0.2:2380) does not reach this node"));
+    EXPECT_EQ(first_problem(head + "peer_listen = \"10.0.0.1:2380\"\n"
+                                   "peers = { a = \"10.0.0.1:2380\", b = \"10.0.0.2:2380\" }\n"),
+              "");
+    EXPECT_EQ(first_problem(
+                  head + "peers = { a = \"127.0.0.1:2380\", b = \"localhost:3380\", c = \"[::1]:3380\" }\n"),
+              "");
 }
 
 }  // namespace

@@ -180,8 +180,11 @@ class NodeAmongPeers : public testing::Test {
             ASSERT_TRUE((*storage)->begin(identity_));
         }
         loop_ = std::make_unique<uv::Loop>();
-        node_ = std::make_unique<Node>(*loop_, settings_, std::move(*storage), NodeMetrics{},
-                                       [this](const std::string& reason) { fatal_.set_value(reason); });
+        node_ = std::make_unique<Node>(
+            *loop_, settings_, std::move(*storage), NodeMetrics{},
+            [this](Node::End end, const std::string& reason) {
+                fatal_.set_value((end == Node::End::kForGood ? "for good: " : "") + reason);
+            });
         ASSERT_TRUE(node_->start("127.0.0.1:1"));
         port_ = node_->peers().port();
         thread_ = std::thread([this] { loop_->run(); });
@@ -337,7 +340,7 @@ TEST_F(NodeAmongPeers, AFounderEndsWithoutAVoteWhenAnotherLogOfItIsKnown) {
     const auto c = c_.accept();
     EXPECT_TRUE(c->receive().has_hello());
     c->send(rejected(proto::Reject::LOST_LOG));
-    EXPECT_EQ(reason_of_end(), "c refuses this node: because");
+    EXPECT_EQ(reason_of_end(), "for good: c refuses this node: because");
     stop();
     EXPECT_FALSE(b->receive().has_raft());
 }
@@ -347,7 +350,7 @@ TEST_F(NodeAmongPeers, ARejectBehindTheGreetingIsHeardToo) {
     const auto b = dialled_by("b");
     EXPECT_TRUE(b->receive().has_hello());
     b->send(rejected(proto::Reject::LOST_LOG));
-    EXPECT_EQ(reason_of_end(), "b refuses this node: because");
+    EXPECT_EQ(reason_of_end(), "for good: b refuses this node: because");
 }
 
 TEST_F(NodeAmongPeers, AStrangerCannotEndIt) {

@@ -287,6 +287,31 @@ TEST_F(StorageTest, SegmentsBeforeASnapshotAreDeleted) {
     EXPECT_THAT(entries(), testing::ElementsAre(last + 1));
 }
 
+TEST_F(StorageTest, ItsSizeOnTheDiskIsKnownAsTheLogGrowsAndIsCut) {
+    open(4096);
+    const auto on_disk = [this] {
+        std::uint64_t sum = 0;
+        for (const std::string& path : disk_.paths()) {
+            if (path.ends_with(".wal")) sum += disk_.read(path).size();
+        }
+        return sum;
+    };
+    EXPECT_EQ(storage_->disk_bytes(), on_disk());
+    for (std::uint64_t first = 1; first <= 200; first += 10)
+        wait(append(first, first + 9, 1, 500));
+    const std::uint64_t grown = storage_->disk_bytes();
+    EXPECT_GT(grown, 100'000U);
+    EXPECT_EQ(grown, on_disk());
+    store::Store store;
+    fill(store, 200);
+    storage_->save(store, {{200}, {1}, founders()});
+    loop_.run_until([&] { return saves_ == 1; });
+    storage_->compact(*saved_, LogIndex{201});
+    wait(append(201, 201, 1));
+    EXPECT_LT(storage_->disk_bytes(), grown / 2);
+    EXPECT_EQ(storage_->disk_bytes(), on_disk());
+}
+
 TEST_F(StorageTest, ALeadersSnapshotIsInstalledFromItsChunks) {
     store::Store theirs;
     fill(theirs, 500);
