@@ -85,8 +85,8 @@ std::string Node::why_no_sessions(const raft::Member& member) const {
         return "no session can be opened: " + name +
                " runs an outrider that does not know sessions: upgrade all nodes first";
     return "no session can be opened: " + name +
-           " has not been connected yet, and may run an outrider that does not know sessions: upgrade and "
-           "start all nodes first";
+           " is not connected, and has not told yet that it knows sessions: upgrade and start all nodes "
+           "first";
 }
 
 // True: refused, or parked for a member that may be about to connect.

@@ -498,8 +498,8 @@ TEST_F(NodeAmongPeers, AMemberThatDoesNotComeIsNamedToWhoWantsASession) {
     make_members(*b, 1, {"z"}, 0);
     open_session(opening);
     EXPECT_EQ(opening.refusal(),
-              "no session can be opened: z has not been connected yet, and may run an outrider that does "
-              "not know sessions: upgrade and start all nodes first");
+              "no session can be opened: z is not connected, and has not told yet that it knows sessions: "
+              "upgrade and start all nodes first");
     EXPECT_EQ(opening.code, api::Code::kFailedPrecondition);
 }
 
