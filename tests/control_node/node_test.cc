@@ -388,7 +388,7 @@ TEST_F(NodeAmongPeers, WhoDialsAndTellsNoLogCannotEndIt) {
     EXPECT_EQ(reason.wait_for(0s), std::future_status::timeout);
     b->send(rejected(proto::Reject::LOST_LOG));
     ASSERT_EQ(reason.wait_for(30s), std::future_status::ready);
-    EXPECT_EQ(reason.get(), "b refuses this node: because");
+    EXPECT_EQ(reason.get(), "for good: b refuses this node: because");
 }
 
 TEST_F(NodeAmongPeers, WhoIsDialledCanEndItWithoutTellingALog) {
@@ -397,7 +397,7 @@ TEST_F(NodeAmongPeers, WhoIsDialledCanEndItWithoutTellingALog) {
     EXPECT_TRUE(c->receive().has_hello());
     c->send(hello("c", 0));
     c->send(rejected(proto::Reject::LOST_LOG));
-    EXPECT_EQ(reason_of_end(), "c refuses this node: because");
+    EXPECT_EQ(reason_of_end(), "for good: c refuses this node: because");
 }
 
 // It is started again and again, with a new log each time, and both dial. In between another is there.
