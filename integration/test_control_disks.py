@@ -74,7 +74,7 @@ def test_a_founder_whose_disk_was_emptied_is_not_taken_back(quorum, peers):
     for _ in range(2):  # nor when it is tried again
         said = refused(lost)
         assert "the node stops: core-" in said and f"refuses this node: node {lost.node_name} has another log" in said
-        assert "remove the member and add it again under a new name" in said
+        assert "remove the member and add it again, with an empty" in said
         assert "this node is" not in said  # neither candidate nor follower: it has taken no part
     quorum.nodes.remove(lost)
     assert any(f"node {lost.node_name} has another log" in node.log(None) for node in others)

@@ -113,7 +113,7 @@ void Peers::admit(Channel& channel) {
                     fmt::format(
                         "node {} has another log ({:016x}) than the one that {} has met ({:016x}): "
                         "its data is lost, and with it how it voted and what it acknowledged. Put the data "
-                        "back, or remove the member and add it again under a new name, with an empty "
+                        "back, or remove the member and add it again, with an empty "
                         "directory (outrider ctl member remove, member add)",
                         channel.greeting().name(), log, self_.name, logs_.of(id)),
                     proto::Reject::LOST_LOG);
