@@ -1,11 +1,12 @@
 """A long history on real nodes: where it is kept, what reads it, and what goes over all of it."""
 import concurrent.futures
 import json
+import mmap
 
 import pytest
 
 from quorum import PATIENCE, Quorum, raw, text, wait_for
-from sidecar import run
+from sidecar import PROGRAM, run
 
 KEYS = 1000
 AT_ONCE = 100  # puts of a transaction: etcd's bound is 128
@@ -28,6 +29,12 @@ def anonymous_mib(node):
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:")) / 1024
 
 
+def keeps_what_it_frees():
+    """AddressSanitizer does, to find who uses it: memory says nothing then."""
+    with open(PROGRAM, "rb") as program, mmap.mmap(program.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"__asan_init") >= 0
+
+
 @pytest.fixture
 def quorum():
     quorum = Quorum().start()
@@ -47,7 +54,7 @@ def test_history_is_not_in_memory_and_all_of_it_can_be_read(quorum):
     assert old == {f"h/{i:05}": f"{VALUE}39" for i in range(KEYS)}
     for node in quorum.nodes:
         wait_for("all of it", lambda: node.metric("outrider_control_revision") == revisions[-1])
-        assert anonymous_mib(node) - before[node] < 25, node.node_name
+        assert keeps_what_it_frees() or anonymous_mib(node) - before[node] < 25, node.node_name
 
 
 def test_hashes_backups_and_writes_beside_a_large_compaction(quorum, tmp_path):
