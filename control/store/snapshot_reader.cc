@@ -208,8 +208,11 @@ Result<void> SnapshotReader::read_end(std::string_view items) {
     if (!in.ok() || !in.at_end() || frames != ordinal_ || store_->records_ != records_expected_)
         return wrong("its end does not match what came before it");
     if (!bug(Bug::kRestoredHistoryByKey)) std::sort(history_.begin(), history_.end(), earlier);
-    for (std::size_t i = 1; i < history_.size() && !bug(Bug::kRestoredHistoryByKey); ++i) {
-        if (!earlier(history_[i - 1], history_[i])) return wrong("two records have one place in the history");
+    for (std::size_t i = 0; i < history_.size() && !bug(Bug::kRestoredHistoryByKey); ++i) {
+        const bool goes_on = i > 0 && history_[i - 1].mod == history_[i].mod;
+        const std::uint32_t expected = goes_on ? history_[i - 1].record->fields().sub + 1 : 0;
+        if (history_[i].record->fields().sub != expected)
+            return wrong("the changes of a revision are not numbered from 0 without a gap");
     }
     for (const Store::Change& change : history_)
         store_->history_.push_back(change);

@@ -22,9 +22,14 @@ Store::Change* Store::find_change(const Record* record) {
     }
     if (history_.empty() || mod < history_.front().mod) return nullptr;
     std::size_t at = history_position(mod);
-    // The changes of one revision are numbered without a gap.
-    if (at < history_.size()) at += record->fields().sub - history_[at].record->fields().sub;
-    return at < history_.size() && history_[at].record == record ? &history_[at] : nullptr;
+    require(at < history_.size(), "a record as late as the history is in it");
+    // The changes of one revision are numbered without a gap; of the first, some may have been collected.
+    const std::uint32_t sub = record->fields().sub;
+    const std::uint32_t first = history_[at].record->fields().sub;
+    if (sub < first) return nullptr;
+    at += sub - first;
+    require(at < history_.size() && history_[at].record == record, "a record of the history is in its place");
+    return &history_[at];
 }
 
 Record* Store::settle(Record* record) {
