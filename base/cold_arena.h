@@ -28,7 +28,6 @@ class ColdArena {
     // Of the blocks that are full, the next so many, in turns: they may have been looked at.
     void cool(std::size_t blocks);
 
-    const std::shared_ptr<ColdMemory>& memory() const { return memory_; }
     std::size_t blocks() const { return blocks_.size(); }
 
   private:

@@ -41,7 +41,7 @@ bool ScratchFile::open() {
     if (unusable_) return false;
     file_ = ::open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
     if (file_ < 0) {  // not every file system has it
-        std::string name = directory_ + "/scratch.XXXXXX";
+        std::string name = directory_ + "/" + std::string(kNamed) + "XXXXXX";
         file_ = ::mkostemp(name.data(), O_CLOEXEC);
         if (file_ >= 0) ::unlink(name.c_str());
     }

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,8 @@ class ScratchFile final : public ColdMemory {
   public:
     static constexpr std::size_t kExtentBytes = std::size_t{64} << 20;
     static constexpr std::uint64_t kLeftMax = std::uint64_t{1} << 30;
+    // Where a file has a name for a moment it begins like this: what a crash in that moment left may be deleted.
+    static constexpr std::string_view kNamed = "scratch.";
 
     // In this directory, which need not be there before the first take().
     explicit ScratchFile(std::string directory) : directory_(std::move(directory)) {}

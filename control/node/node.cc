@@ -309,9 +309,8 @@ void Node::on_other_cluster(raft::NodeId peer, const std::string& reason) {
     const std::string address = parse_member_address(members().find(peer)->address).peer;
     fail(fmt::format(
              "this node begins without data, and at {} is a cluster that does not know it: {} If this node "
-             "has been "
-             "a member and its data is lost, remove the member, delete {}, and add it again (outrider ctl "
-             "member remove, member add, control.join)",
+             "has been a member and its data is lost, remove the member, delete {}, and add it again "
+             "(outrider ctl member remove, member add, control.join)",
              address, reason, settings_.data),
          End::kForGood);
 }

@@ -230,7 +230,6 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     const std::uint64_t client_id_;  // who waits for what this node proposes
     std::unique_ptr<store::Store> store_;
     std::unique_ptr<store::HashWalk> hash_walk_;
-    store::Revision hash_revision_;
     std::vector<OnHash> hashing_;
     std::vector<OnHash> hash_waiting_;
     Storage::OnBackup backup_waiting_;

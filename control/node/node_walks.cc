@@ -29,8 +29,7 @@ bool Node::backup(Storage::OnBackup done) {
     if (!leader_known_ && core_->log().last_index() > core_->applied_index()) {
         done(nullptr, 0,
              "no leader has been heard since this node was started, so it does not know how much of its log "
-             "is committed: "
-             "ask a node that has been running, or start a majority");
+             "is committed: ask a node that has been running, or start a majority");
         return true;
     }
     if (storage_->saving() || backup_waiting_ || failed_ || closed_) return false;
@@ -48,16 +47,15 @@ bool Node::walk_on() {
             storage_->save_backup(*store_, applied_meta(), std::exchange(backup_waiting_, nullptr));
         consider_snapshot();
         if (!hash_walk_ && !hash_waiting_.empty()) {
-            hash_revision_ = store_->revision();
-            hash_walk_ = std::make_unique<store::HashWalk>(*store_, hash_revision_);
+            hash_walk_ = std::make_unique<store::HashWalk>(*store_, store_->revision());
             hashing_ = std::exchange(hash_waiting_, {});
         }
     }
     if (hash_walk_ && !hash_walk_->next(kHashedATurn)) {
-        const auto digest = static_cast<std::uint32_t>(hash_walk_->digest());
+        const Hashed hashed{hash_walk_->revision(), static_cast<std::uint32_t>(hash_walk_->digest())};
         hash_walk_.reset();
         for (const OnHash& done : std::exchange(hashing_, {}))
-            done(Hashed{hash_revision_, digest});
+            done(hashed);
     }
     // What waits for a snapshot goes on when that is saved.
     return hash_walk_ != nullptr || (!store_->held() && (store_->collecting() || !hash_waiting_.empty()));

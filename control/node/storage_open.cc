@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/scratch_file.h"
 #include "control/node/durable_file.h"
 #include "control/node/storage.h"
 
@@ -156,7 +157,7 @@ Result<void> Storage::load_snapshot() {
 Result<void> Storage::remove_unwanted() {
     const auto unwanted = [kept = found_.state.snapshot.index](std::string_view name) {
         const auto index = parse_snapshot_name(name);
-        return name.ends_with(".tmp") || (index && *index != kept);
+        return name.ends_with(".tmp") || name.starts_with(ScratchFile::kNamed) || (index && *index != kept);
     };
     if (auto removed = remove_files(unwanted); !removed) return removed;
     if (const wal::IoError error = files_.sync_directory(directory_))

@@ -195,6 +195,7 @@ class HashWalk {
     // Over up to so many records; false when all are done.
     bool next(std::size_t records);
     std::uint64_t digest() const;
+    Revision revision() const { return revision_; }
 
   private:
     struct State;

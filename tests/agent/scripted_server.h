@@ -19,7 +19,8 @@ namespace outrider::agent::test {
 
 class ScriptedServer {
   public:
-    // Given the head of the n-th request, from 0 on, its answer. Empty: the connection ends without one.
+    // Given the head of the n-th request, from 0 on, its answer. Empty: the connection ends without one. Called by the threads of
+    // all connections.
     using Script = std::function<std::string(int n, const std::string& head)>;
 
     explicit ScriptedServer(Script script)
@@ -73,9 +74,13 @@ class ScriptedServer {
         }
     }
     std::string take(const std::string& head) {
-        const std::lock_guard lock(mutex_);
-        heads_.push_back(head);
-        return script_(static_cast<int>(heads_.size()) - 1, head);
+        int n = 0;
+        {
+            const std::lock_guard lock(mutex_);
+            n = static_cast<int>(heads_.size());
+            heads_.push_back(head);
+        }
+        return script_(n, head);
     }
 
   public:

@@ -229,6 +229,18 @@ TEST_F(StorageTest, ASnapshotForWhichThereIsNoRoomIsGivenUpAndTheNodeGoesOn) {
     EXPECT_EQ(failure_, "");
 }
 
+TEST_F(StorageTest, WhatAnInterruptedProcessLeftBehindIsDeletedAtTheNextStart) {
+    open();
+    close();
+    for (const char* name : {"data/backup.tmp", "data/scratch.a1b2c3"})
+        EXPECT_FALSE(disk_.open(name, wal::FileSystem::OpenMode::kCreate).error);
+    open();
+    close();
+    std::vector<std::string> names;
+    EXPECT_FALSE(disk_.list("data", names));
+    EXPECT_THAT(names, testing::Each(testing::StartsWith("wal")));
+}
+
 TEST_F(StorageTest, ASecondProcessIsRefused) {
     open();
     const auto second = Storage::open(disk_, "data", 1 << 20);
