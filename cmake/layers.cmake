@@ -1,6 +1,9 @@
 # What most files include, compiled once a target (OUTRIDER_PCH).
 set(OUTRIDER_PCH_HEADERS <algorithm> <chrono> <cstdint> <deque> <functional> <map> <memory> <optional> <random>
-    <span> <sstream> <string> <string_view> <unordered_map> <utility> <variant> <vector>)
+    <span> <sstream> <string> <string_view> <unordered_map> <utility> <variant> <vector> <spdlog/spdlog.h>)
+# What protoc's headers include.
+set(OUTRIDER_PCH_PROTOBUF <google/protobuf/extension_set.h> <google/protobuf/generated_message_reflection.h>
+    <google/protobuf/message.h> <google/protobuf/repeated_field.h> <google/protobuf/unknown_field_set.h>)
 
 # outrider_precompile(NAME MORE…): where the option says so. The release build goes without, so that no header is missing.
 function(outrider_precompile name)
@@ -14,17 +17,18 @@ function(outrider_optimised name)
   target_compile_options(${name} PRIVATE $<IF:$<CONFIG:Debug>,-O1,-O2>)
 endfunction()
 
-# outrider_layer(NAME LINKS…): a static library of every .cc directly in this folder.
-# A new file needs no edit here.
+# outrider_layer(NAME LINKS… [PRECOMPILE HEADERS…]): a static library of every .cc directly in this folder.
+# A new file needs no edit here. PRECOMPILE: what most of its files include, and takes long.
 function(outrider_layer name)
+  cmake_parse_arguments(PARSE_ARGV 1 LAYER "" "" "PRECOMPILE")
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   if(sources)
     add_library(${name} STATIC ${sources})
-    target_link_libraries(${name} PUBLIC ${ARGN})
-    outrider_precompile(${name})
+    target_link_libraries(${name} PUBLIC ${LAYER_UNPARSED_ARGUMENTS})
+    outrider_precompile(${name} ${LAYER_PRECOMPILE})
   else()
     add_library(${name} INTERFACE)
-    target_link_libraries(${name} INTERFACE ${ARGN})
+    target_link_libraries(${name} INTERFACE ${LAYER_UNPARSED_ARGUMENTS})
   endif()
 endfunction()
 

@@ -380,7 +380,7 @@ Step Http1Parser::parse_head(std::string_view input) {
 }
 
 Step Http1Parser::head_unfinished(std::string_view seen, std::size_t consumed) {
-    if (scratch_.fields.empty() && side_ == Side::kRequest && text_size_ > limits_.target_bytes_max) {
+    if (side_ == Side::kRequest && text_size_ > limits_.target_bytes_max) {
         return fail(ParseError::kTargetTooLong, "request target longer than the limit", consumed);
     }
     if (head_size_ > limits_.head_bytes_max) {

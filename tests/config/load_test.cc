@@ -234,7 +234,7 @@ TEST(ConfigLoad, TablesWithoutEndAreAnErrorSoon) {
 }
 
 // As many as may be, and every name is wrong: what is near is looked for only for some of them.
-TEST(ConfigLoad, ThousandsOfMisspeltNamesTakeNoTime) {
+TEST(ConfigLoadAtScale, ThousandsOfMisspeltNamesTakeNoTime) {
     const std::string tail(50, 'x');
     std::string text = smallest_file();
     for (int i = 0; i < 9'990; ++i) {
@@ -251,7 +251,7 @@ TEST(ConfigLoad, ThousandsOfMisspeltNamesTakeNoTime) {
 }
 
 // Each route is compared with all before it, each of its headers with each of theirs: half a minute, if all were.
-TEST(ConfigLoad, RoutesThatAreNeverTakenAreLookedForWithinABound) {
+TEST(ConfigLoadAtScale, RoutesThatAreNeverTakenAreLookedForWithinABound) {
     std::string headers;
     for (int i = 0; i < 13; ++i)
         headers += "X-A" + std::to_string(i) + "=\"1\",";

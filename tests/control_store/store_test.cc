@@ -124,7 +124,7 @@ TEST(Store, ATransactionWhoseAnswerIsTooLargeIsRefusedWhole) {
 }
 
 // A transaction runs in one go, on every member at once.
-TEST(Store, WhatATransactionLooksAtIsBounded) {
+TEST(StoreAtScale, WhatATransactionLooksAtIsBounded) {
     Driver apply;
     constexpr int kKeys = 100'000;
     for (int i = 0; i < kKeys; ++i)

@@ -211,7 +211,7 @@ class BudgetRun {
     std::vector<Instant> granted_;
 };
 
-TEST(RetryBudget, NoArrivalsLiftTheLoadOverItsBoundsInAnyWindow) {
+TEST(RetryBudgetSimulation, NoArrivalsLiftTheLoadOverItsBoundsInAnyWindow) {
     const double ratios[] = {0, 0.05, 0.2, 1};
     const double floors[] = {0, 0.3, 1.5, 3};
     std::size_t granted = 0;

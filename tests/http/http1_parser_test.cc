@@ -270,6 +270,8 @@ TEST(Http1Request, LimitsHaveTheirOwnAnswers) {
     const std::string get = "GET / HTTP/1.1\r\nHost: a\r\n";
     EXPECT_EQ(whole("GET /" + std::string(2000, 'a') + " HTTP/1.1\r\nHost: a\r\n\r\n", feed).kind, "414");
     EXPECT_EQ(whole("GET /" + std::string(5000, 'a'), feed).kind, "414");
+    // However far the rest of its head has come.
+    EXPECT_EQ(whole("GET /" + std::string(2000, 'a') + " HTTP/1.1\r\nHost: a", feed).kind, "414");
     EXPECT_EQ(whole(get + "X: " + std::string(5000, 'a') + "\r\n\r\n", feed).kind, "431");
     std::string many = get;
     for (int i = 0; i < 10; ++i)

@@ -75,7 +75,7 @@ TEST(ClusterHealth, KeepsTheStateOfMembersThatStayAndOneForTwins) {
     EXPECT_EQ(health.verdicts().size(), 1u);
 }
 
-TEST(ClusterHealth, ManyMembersTakeNoTime) {
+TEST(ClusterHealthAtScale, ManyMembersTakeNoTime) {
     ClusterHealth health("app", [](const std::string&) {});
     std::vector<std::string> ids;
     for (std::size_t i = 0; i < 100'000; ++i)
