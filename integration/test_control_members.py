@@ -181,6 +181,18 @@ def test_the_leader_can_be_removed(quorum):
     assert others[0].range("after") == {"after": "x"}
 
 
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_node_that_is_asked_to_remove_itself_says_that_it_did(quorum, role):
+    node = quorum.leader() if role == "leader" else quorum.followers()[0]
+    identity = members(node)[node.node_name]["ID"]
+    answer = node.call("/cluster/member/remove", {"ID": identity})
+    assert len(answer["members"]) == 2 and identity not in [member["ID"] for member in answer["members"]]
+    wait_for("the removed node to end", lambda: not node.alive())
+    assert node.wait() == 3
+    quorum.nodes.remove(node)
+    assert node.node_name not in members(quorum.leader())
+
+
 def test_an_address_changes(quorum):
     moved = quorum.followers()[0]
     through = quorum.leader()

@@ -147,6 +147,7 @@ std::vector<api::Member> ApiServer::members() const {
     for (const raft::Member& member : node_.members().members) {
         const MemberAddress address = parse_member_address(member.address);
         const bool own = member.id == node_.identity().node;
+        if (own && node_.left()) continue;  // in a configuration that it is not sent any more
         const Peers::Status known = node_.peers().status(member.id);
         api::Member one;
         one.id = member.id.value;

@@ -120,6 +120,8 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     const Identity& identity() const { return identity_; }
     const raft::Core& core() const { return *core_; }
     const raft::Configuration& members() const { return *core_->log().configuration(); }
+    // It was removed: members() may still name it, as it hears of no later configuration.
+    bool left() const { return left_; }
     const store::Limits& limits() const { return limits_; }
     Peers& peers() { return *peers_; }
     const Storage& storage() const { return *storage_; }
@@ -250,6 +252,7 @@ class Node final : private PeersHandler, private StorageHandler, private uv::Tur
     bool leader_known_ = false;     // there has been one since the start
     bool lease_leading_ = false;
     bool member_ = false;  // by the last configuration that was applied
+    bool left_ = false;    // it was removed, and ends
     bool failed_ = false;
     bool closed_ = false;
     bool in_turn_end_ = false;

@@ -97,6 +97,14 @@ void Node::tell_if_removed(raft::NodeId from) {
 
 void Node::leave() {
     log_warning("this node was removed from the cluster");
+    left_ = true;
+    // Whoever asked this node for that would wait for an entry that it is not sent any more.
+    for (const std::uint64_t sequence : requests_.of_kind(Kind::kMembers)) {
+        const RequestTable::Entry* entry = requests_.find(sequence);
+        if (entry == nullptr || entry->change.kind != raft::ChangeMembership::Kind::kRemove) continue;
+        if (entry->change.node != identity_.node) continue;
+        requests_.take(sequence)->request->on_members(raft::Refusal::kNone);
+    }
     // A leader that removed itself still has to say so to the others, and answers to give.
     loop_.after(settings_.election_timeout, [this] {
         fail(

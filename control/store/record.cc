@@ -15,6 +15,15 @@ namespace {
 // Beside key and value: about what a record takes in memory and in the index.
 constexpr std::uint64_t kRecordCharge = 64;
 
+constexpr const char* kBrokenDisk =
+    "history is read as it was written; is the disk of the data directory broken?";
+
+std::uint32_t read_word(const unsigned char* at) {
+    std::uint32_t value = 0;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+}
+
 unsigned char* write_text(unsigned char* out, std::string_view text) {
     if (!text.empty()) std::memcpy(out, text.data(), text.size());
     return out + text.size();
@@ -60,22 +69,44 @@ Record* Record::make(const Fields& f, Record* prev) {
     return record;
 }
 
-std::uint32_t Record::check(const unsigned char* end) const {
-    const unsigned char* begin = reinterpret_cast<const unsigned char*>(this) + kCheckFrom;
-    return static_cast<std::uint32_t>(XXH3_64bits(begin, static_cast<std::size_t>(end - begin)));
+std::uint32_t Record::check(const unsigned char* begin, std::size_t bytes) const {
+    static_assert(sizeof(std::uint32_t) == kCheck);
+    return static_cast<std::uint32_t>(
+        XXH3_64bits_withSeed(begin, bytes, reinterpret_cast<std::uintptr_t>(this)));
+}
+
+void Record::write_link_check() {
+    const std::uint32_t value = check(begin(), kLink);
+    std::memcpy(reinterpret_cast<unsigned char*>(this) + kLink, &value, kCheck);
+}
+
+void Record::require_link() const {
+    require((flags_ & (kOnHeap | kCold)) == kCold && check(begin(), kLink) == read_word(begin() + kLink),
+            kBrokenDisk);
+}
+
+void Record::cut(Record* prev) {
+    prev_ = prev;
+    if (cold()) write_link_check();
 }
 
 Record* Record::copy_to(ColdArena& cold, const Record& record) {
     Fields fields;
-    const auto* begin = reinterpret_cast<const unsigned char*>(&record);
-    const unsigned char* end = record.unpack(fields);
-    const auto bytes = static_cast<std::size_t>(end - begin);
-    char* room = cold.take(std::max(sizeof(Record), bytes + sizeof(std::uint32_t)));
-    std::memcpy(room, begin, bytes);
-    auto* copy = reinterpret_cast<Record*>(room);
-    copy->flags_ = static_cast<std::uint8_t>(copy->flags_ & ~kOnHeap);
-    const std::uint32_t check = copy->check(reinterpret_cast<unsigned char*>(room) + bytes);
-    std::memcpy(room + bytes, &check, sizeof check);
+    const unsigned char* packed = record.packed();
+    const auto packed_bytes = static_cast<std::size_t>(record.unpack(fields) - packed);
+    const std::size_t bytes = kLink + kCheck + packed_bytes + kCheck;
+    auto* room = reinterpret_cast<unsigned char*>(cold.take(std::max(sizeof(Record), bytes)));
+    auto* copy = new (room) Record;
+    copy->prev_ = record.prev_;
+    copy->mod_ = record.mod_;
+    copy->flags_ = static_cast<std::uint8_t>((record.flags_ & ~kOnHeap) | kCold);
+    const auto word = static_cast<std::uint32_t>(packed_bytes);
+    std::memcpy(room + kHead, &word, sizeof word);
+    copy->write_link_check();
+    unsigned char* out = room + kLink + kCheck;
+    std::memcpy(out, packed, packed_bytes);
+    const std::uint32_t value = copy->check(out, packed_bytes);
+    std::memcpy(out + packed_bytes, &value, kCheck);
     return copy;
 }
 
@@ -93,14 +124,13 @@ std::string_view Record::key() const {
 }
 
 Record::Fields Record::fields() const {
-    Fields f;
-    const unsigned char* end = unpack(f);
+    require_whole();
     if (cold()) {
-        std::uint32_t expected = 0;
-        std::memcpy(&expected, end, sizeof expected);
-        require(check(end) == expected,
-                "history is read as it was written; is the disk of the data directory broken?");
+        const std::size_t bytes = read_word(begin() + kHead);
+        require(check(packed(), bytes) == read_word(packed() + bytes), kBrokenDisk);
     }
+    Fields f;
+    unpack(f);
     return f;
 }
 

@@ -4,14 +4,16 @@
 // compaction in the store's log too. A record never changes but for `prev`, which compaction cuts.
 //
 // The newest of a key is on the heap. One that a newer takes the place of is moved to cold memory (base/cold_memory.h), where
-// it gets a check: cold memory may be a file's, and what a disk gives back is looked at before its contents are used. There is
-// nobody who could be told: the process ends (fields()), as it does when the log cannot be synced. What is read on the way there
-// (prev, and the revision in a walk along a chain) is not checked: a disk that damages just that may hide a version, or crash.
+// it gets two checks: cold memory may be a file's, and what a disk gives back is looked at before it is used. prev() looks at
+// what a walk along a chain needs, fields() at the rest. There is nobody who could be told: the process ends, as it does when
+// the log cannot be synced. The checks count in where the record stands, so that one of another place is not taken for it;
+// only an earlier record of the same place, of a write that the disk has lost, is not noticed.
 //
-// In memory: prev (8 bytes), mod revision (8), then packed without padding: flags (1), key length, key, number in its
-// transaction, and for a value: mod - create revision, version, value length, value, lease (8, if any); and the check (4) of all
-// behind prev, if cold. Lengths and small numbers are LEB128 varints. A key of 20 bytes with a value of 100 takes 142 bytes,
-// where a struct of two strings takes 216 in three allocations.
+// In memory: prev (8 bytes), mod revision (8), flags (1); if cold the size of what is packed (4) and the check of all that (4);
+// then packed: key length, key, number
+// in its transaction, and for a value: mod - create revision, version, value length, value, lease (8, if any); and if cold
+// the check of what is packed (4). Lengths and small numbers are LEB128 varints. A key of 20 bytes with a value of 100 takes 142
+// bytes, where a struct of two strings takes 216 in three allocations.
 #pragma once
 
 #include <cstddef>
@@ -43,11 +45,19 @@ class Record {
     // `cold` is where it was copied to, if it was.
     static void destroy(ColdArena& cold, Record* record);
 
-    Record* prev() const { return prev_; }
-    void cut(Record* prev) { prev_ = prev; }
+    // It is cold. Ends the process if its way on is not what it was.
+    Record* prev() const {
+        if (prev_ != nullptr) prev_->require_link();
+        return prev_;
+    }
+    void cut(Record* prev);
     Revision mod() const { return {mod_}; }
     bool tombstone() const { return (flags_ & kTombstone) != 0; }
-    bool cold() const { return (flags_ & kOnHeap) == 0; }
+    bool cold() const { return (flags_ & kCold) != 0; }
+    // What mod() and tombstone() say may be believed, or the process ends. Of what neither the index nor prev() has given.
+    void require_whole() const {
+        if ((flags_ & (kOnHeap | kCold)) != kOnHeap) require_link();
+    }
     std::string_view key() const;
     // Ends the process if the record is cold and not what it was.
     Fields fields() const;
@@ -58,14 +68,19 @@ class Record {
   private:
     static constexpr std::uint8_t kTombstone = 1;
     static constexpr std::uint8_t kLeased = 2;
-    static constexpr std::uint8_t kOnHeap = 4;
+    static constexpr std::uint8_t kOnHeap = 4;  // or kCold
+    static constexpr std::uint8_t kCold = 8;
 
     Record() = default;
-    static constexpr std::size_t kHead = 17;  // prev_, mod_, flags_
-    static constexpr std::size_t kCheckFrom = sizeof(Record*);
+    static constexpr std::size_t kHead = 17;         // prev_, mod_, flags_
+    static constexpr std::size_t kLink = kHead + 4;  // with the size
+    static constexpr std::size_t kCheck = 4;
+    void require_link() const;
+    void write_link_check();
+    std::uint32_t check(const unsigned char* begin, std::size_t bytes) const;
     const unsigned char* unpack(Fields& fields) const;
-    std::uint32_t check(const unsigned char* end) const;
-    const unsigned char* packed() const { return reinterpret_cast<const unsigned char*>(this) + kHead; }
+    const unsigned char* begin() const { return reinterpret_cast<const unsigned char*>(this); }
+    const unsigned char* packed() const { return begin() + (cold() ? kLink + kCheck : kHead); }
 
     Record* prev_ = nullptr;
     std::int64_t mod_ = 0;

@@ -61,6 +61,8 @@ class Store {
     struct Change {
         Revision mod;  // the record's
         Record* record;
+        // Ends the process if the two do not belong together: they come from cold memory, as record.h says.
+        void require_whole() const;
     };
 
     explicit Store(std::shared_ptr<ColdMemory> memory = heap_memory())

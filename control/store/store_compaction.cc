@@ -10,6 +10,12 @@
 
 namespace outrider::store {
 
+void Store::Change::require_whole() const {
+    if (record != nullptr) record->require_whole();
+    require(record != nullptr && record->mod() == mod,
+            "a change is read as it was written; is the disk of the data directory broken?");
+}
+
 std::size_t Store::history_position(Revision from) const {
     return history_.partition_point([from](const Change& change) { return change.mod < from; });
 }
@@ -57,7 +63,7 @@ void Store::drop_below(Record* record) {
 }
 
 void Store::drop_tombstone(Record* record) {
-    const auto at = index_.find(record->key());
+    const auto at = index_.find(record->fields().key);
     require(at.valid(), "a record's key is in the index");
     if (at.record() == record) {
         index_.erase(at);
@@ -78,6 +84,7 @@ void Store::collect(std::size_t records) {
     cool();
     for (; !history_.empty() && history_.front().mod < compacted_; --records) {
         if (records == 0) return;
+        history_.front().require_whole();
         Record* record = history_.front().record;
         history_.pop_front();
         drop_below(record);
@@ -86,6 +93,7 @@ void Store::collect(std::size_t records) {
     const Revision last = bug(Bug::kCompactionDropsVisible) ? compacted_ + 1 : compacted_;
     for (; boundary_ < history_.size() && history_[boundary_].mod <= last; --records) {
         if (records == 0) return;
+        history_[boundary_].require_whole();
         Record* record = history_[boundary_++].record;
         if (record->prev() != nullptr && record->prev()->mod() != compacted_) drop_below(record);
     }

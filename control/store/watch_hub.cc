@@ -133,6 +133,7 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     batch.revision = store.revision();
     const auto& history = store.history();
     std::size_t i = store.history_position(watcher.next);
+    if (i > 0) history[i - 1].require_whole();  // or it may have misled the search
     while (i < history.size() && history[i].mod == watcher.next &&
            history[i].record->fields().sub < watcher.next_sub && !bug(Bug::kWatchForgetsFragment))
         ++i;
@@ -141,6 +142,7 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
     std::size_t scanned = 0;
     Revision last;  // of the last event taken
     for (; i < history.size(); ++i) {
+        history[i].require_whole();
         const Record* record = history[i].record;
         const Record::Fields f = record->fields();
         const bool wanted = watcher.request.range.contains(f.key) && wants(watcher, *record);

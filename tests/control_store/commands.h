@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "control/store/snapshot.h"
 #include "control/store/store.h"
@@ -70,5 +72,16 @@ inline std::unique_ptr<Store> restore(const std::string& bytes, std::size_t piec
     auto store = reader.finish();
     return store ? std::move(*store) : nullptr;
 }
+
+// Lets a test do to it what a broken disk does.
+class Shown final : public ColdMemory {
+  public:
+    std::span<char> take(std::size_t bytes) override {
+        return blocks.emplace_back(heap_memory()->take(bytes));
+    }
+    void give_back(std::span<char> block) override { heap_memory()->give_back(block); }
+    void cool(std::span<char>) override {}
+    std::vector<std::span<char>> blocks;
+};
 
 }  // namespace outrider::store::test

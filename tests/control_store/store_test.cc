@@ -546,5 +546,34 @@ TEST(Store, HistoryThatIsNotWhatItWasIsNotAnswered) {
     EXPECT_EQ(apply.store->range(get("key"), {}).response.kvs[0].version, 3000);
 }
 
+TEST(Store, EveryByteOfHistoryIsCheckedBeforeItIsUsed) {
+    const auto memory = std::make_shared<Shown>();
+    Driver apply;
+    apply.store = std::make_unique<Store>(memory);
+    for (const char* value : {"one", "two", "now"})
+        apply(put("key", value));
+    const auto first_two = [&] {
+        return apply.store->range(get("key", {}, 3), {}).response.kvs[0].value +
+               apply.store->range(get("key", {}, 2), {}).response.kvs[0].value;
+    };
+    EXPECT_EQ(first_two(), "twoone");
+    // The block of changes comes first, with the first of them; then that of records, of which there are two: 40 bytes each.
+    ASSERT_EQ(memory->blocks.size(), 2U);
+    const std::span<char> records = memory->blocks[1];
+    const std::string before(records.data(), 80);
+    EXPECT_NE(before.find("two"), std::string::npos);
+    for (std::size_t i = 0; i < 80; ++i) {
+        const char bit = static_cast<char>(1 << i % 8);
+        records[i] = static_cast<char>(records[i] ^ bit);
+        EXPECT_DEATH(first_two(), "is the disk of the data directory broken") << i;
+        records[i] = static_cast<char>(records[i] ^ bit);
+    }
+    // A whole record in another one's place.
+    std::swap_ranges(records.begin(), records.begin() + 40, records.begin() + 40);
+    EXPECT_DEATH(first_two(), "is the disk of the data directory broken");
+    std::swap_ranges(records.begin(), records.begin() + 40, records.begin() + 40);
+    EXPECT_EQ(first_two(), "twoone");
+}
+
 }  // namespace
 }  // namespace outrider::store::test

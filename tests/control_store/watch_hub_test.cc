@@ -251,5 +251,21 @@ TEST(WatchHub, OneThatIsFarBehindDoesNotHoldUpTheOthers) {
     EXPECT_EQ(w.drain(), "10:x |11:a |");
 }
 
+TEST(WatchHub, AChangeThatIsNotWhatItWasIsNotTold) {
+    const auto memory = std::make_shared<Shown>();
+    Watching w;
+    w.store = std::make_unique<Store>(memory);
+    for (const char* value : {"one", "two", "three"})
+        w.write(put("key", value));
+    w.watch(on("key", {}, 2));
+    // The block of changes is the first that was taken. The search for revision 2 comes by the change of 3.
+    auto* changes = reinterpret_cast<Store::Change*>(memory->blocks.front().data());
+    ASSERT_EQ(changes[1].mod.value, 3);
+    changes[1].mod = {1};
+    EXPECT_DEATH(w.drain(), "is the disk of the data directory broken");
+    changes[1].mod = {3};
+    EXPECT_EQ(w.drain(), "2:key 3:key 4:key |");
+}
+
 }  // namespace
 }  // namespace outrider::store::test
