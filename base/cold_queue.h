@@ -18,7 +18,7 @@ namespace outrider {
 
 template <typename T>
 class ColdQueue {
-    static_assert(std::is_trivially_copyable_v<T> && ColdMemory::kBlockBytes % sizeof(T) == 0);
+    static_assert(std::is_trivially_copyable_v<T> && ColdMemory::kBlockBytes >= sizeof(T));
 
   public:
     static constexpr std::size_t kInBlock = ColdMemory::kBlockBytes / sizeof(T);

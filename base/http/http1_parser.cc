@@ -22,6 +22,8 @@ constexpr std::uint64_t kRequestFramingRatio = 4;
 constexpr std::uint64_t kResponseFramingGrace = 1024 * 1024;
 constexpr std::uint64_t kResponseFramingRatio = 8;
 
+constexpr const char* kFlooded = "chunk framing out of proportion to the body";
+
 constexpr bool is_hex_digit(char c) {
     return ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'f');
 }
@@ -217,8 +219,15 @@ struct Http1Callbacks {
         return -1;
     }
 
+    // Judged where payload begins: more of it behind must not make good what came before, or the verdict would depend on
+    // how the bytes were cut.
     static int on_body(llhttp_t* p, const char* at, std::size_t size) {
-        self(p).scratch_.body.emplace_back(at, size);
+        Http1Parser& parser = self(p);
+        const auto framing = static_cast<std::size_t>(at - parser.base_) - parser.payload_;
+        if (parser.floods(parser.framing_bytes_ + framing, parser.body_bytes_ + parser.payload_))
+            return flooded(parser);
+        parser.payload_ += size;
+        parser.scratch_.body.emplace_back(at, size);
         return 0;
     }
 
@@ -230,6 +239,11 @@ struct Http1Callbacks {
     static int too_large(Http1Parser& parser) {
         parser.error_ = ParseError::kHeadTooLarge;
         parser.reason_ = "header fields larger than the limit";
+        return -1;
+    }
+    static int flooded(Http1Parser& parser) {
+        parser.error_ = ParseError::kFramingFlood;
+        parser.reason_ = kFlooded;
         return -1;
     }
     static int too_many(Http1Parser& parser) {
@@ -419,28 +433,32 @@ Step Http1Parser::fail_from_llhttp(int code, std::string_view before, bool at_to
     return fail(ParseError::kMalformed, reason, consumed);
 }
 
+// After so many bytes of chunk framing and of payload.
+bool Http1Parser::floods(std::uint64_t framing, std::uint64_t payload) const {
+    const bool request = side_ == Side::kRequest;
+    const std::uint64_t grace = limits_.framing_grace != 0 ? limits_.framing_grace
+                                : request                  ? kRequestFramingGrace
+                                                           : kResponseFramingGrace;
+    return framing > grace + payload * (request ? kRequestFramingRatio : kResponseFramingRatio);
+}
+
 Step Http1Parser::parse_body(std::string_view input) {
     scratch_.body.clear();
+    base_ = input.data();
+    payload_ = 0;
     const llhttp_errno_t code = llhttp_execute(&parser_, input.data(), input.size());
     std::size_t consumed = input.size();
     if (code != HPE_OK) {
         consumed = static_cast<std::size_t>(llhttp_get_error_pos(&parser_) - input.data());
         if (code != HPE_PAUSED) return fail_from_llhttp(code, {}, false, consumed);
     }
-    std::size_t payload = 0;
-    for (const std::string_view slice : scratch_.body)
-        payload += slice.size();
-    body_bytes_ += payload;
-    framing_bytes_ += consumed - payload;
+    body_bytes_ += payload_;
+    framing_bytes_ += consumed - payload_;
     if (limits_.body_bytes_max != 0 && body_bytes_ > limits_.body_bytes_max) {
         return fail(ParseError::kBodyTooLarge, "body larger than the limit", consumed);
     }
-    const bool request = side_ == Side::kRequest;
-    if (framing_bytes_ > (request ? kRequestFramingGrace : kResponseFramingGrace) +
-                             body_bytes_ * (request ? kRequestFramingRatio : kResponseFramingRatio)) {
-        return fail(ParseError::kFramingFlood, "chunk framing out of proportion to the body", consumed);
-    }
-    if (payload != 0) return {Step::Kind::kBody, consumed};
+    if (floods(framing_bytes_, body_bytes_)) return fail(ParseError::kFramingFlood, kFlooded, consumed);
+    if (payload_ != 0) return {Step::Kind::kBody, consumed};
     if (message_complete_) {
         state_ = State::kDone;
         return {Step::Kind::kEnd, consumed};

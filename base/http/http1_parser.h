@@ -45,6 +45,8 @@ struct ParserLimits {
     std::uint32_t fields_max = 100;
     std::size_t target_bytes_max = 8 * 1024;
     std::uint64_t body_bytes_max = 0;  // 0 = none
+    // Of chunk framing that is let through beside what is in proportion to the payload. 0 = what the side has.
+    std::uint64_t framing_grace = 0;
 };
 
 struct Step {
@@ -114,15 +116,17 @@ class Http1Parser {
     bool read_transfer_coding(Head& head, const FieldFacts& facts);
     void read_connection(Head& head, const FieldFacts& facts);
     bool reject(ParseError error, const char* reason);
+    bool floods(std::uint64_t framing, std::uint64_t payload) const;
 
     llhttp_t parser_;
     ParserScratch& scratch_;
     const ParserLimits& limits_;
     std::unique_ptr<Partial> partial_;
-    const char* base_ = nullptr;  // where the current head begins, during step()
+    const char* base_ = nullptr;  // where the current head, or piece of a body, begins, during step()
     const char* reason_ = "";
     std::uint64_t body_bytes_ = 0;
     std::uint64_t framing_bytes_ = 0;  // chunk lines, extensions, trailers
+    std::size_t payload_ = 0;          // of the body, in this step()
     std::uint32_t head_size_ = 0;      // bytes of the head seen so far
     std::uint32_t text_begin_ = 0;     // of the target or the reason phrase
     std::uint32_t text_size_ = 0;

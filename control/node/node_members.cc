@@ -96,6 +96,7 @@ void Node::tell_if_removed(raft::NodeId from) {
 }
 
 void Node::leave() {
+    if (left_) return;
     log_warning("this node was removed from the cluster");
     left_ = true;
     // Whoever asked this node for that would wait for an entry that it is not sent any more.

@@ -69,20 +69,31 @@ Record* Record::make(const Fields& f, Record* prev) {
     return record;
 }
 
-std::uint32_t Record::check(const unsigned char* begin, std::size_t bytes) const {
-    static_assert(sizeof(std::uint32_t) == kCheck);
+std::uint32_t Record::link_check() const {
     return static_cast<std::uint32_t>(
-        XXH3_64bits_withSeed(begin, bytes, reinterpret_cast<std::uintptr_t>(this)));
+        XXH3_64bits_withSeed(begin(), kLink, reinterpret_cast<std::uintptr_t>(this)));
+}
+
+// Of this link's contents: one page of a record may be what it was, and another not.
+std::uint32_t Record::packed_check(std::size_t bytes) const {
+    const std::uint64_t seed = reinterpret_cast<std::uintptr_t>(this) ^
+                               (static_cast<std::uint64_t>(mod_) << 8 | flags_) * 0x9E3779B97F4A7C15u;
+    return static_cast<std::uint32_t>(XXH3_64bits_withSeed(packed(), bytes, seed));
 }
 
 void Record::write_link_check() {
-    const std::uint32_t value = check(begin(), kLink);
+    const std::uint32_t value = link_check();
+    static_assert(sizeof value == kCheck);
     std::memcpy(reinterpret_cast<unsigned char*>(this) + kLink, &value, kCheck);
 }
 
-void Record::require_link() const {
-    require((flags_ & (kOnHeap | kCold)) == kCold && check(begin(), kLink) == read_word(begin() + kLink),
-            kBrokenDisk);
+bool Record::whole_link() const {
+    return cold() && link_check() == read_word(begin() + kLink);
+}
+
+// `mod_max`: what stands behind another record is not younger than that.
+void Record::require_link(std::int64_t mod_max) const {
+    require(whole_link() && mod_ <= mod_max, kBrokenDisk);
 }
 
 void Record::cut(Record* prev) {
@@ -99,13 +110,13 @@ Record* Record::copy_to(ColdArena& cold, const Record& record) {
     auto* copy = new (room) Record;
     copy->prev_ = record.prev_;
     copy->mod_ = record.mod_;
-    copy->flags_ = static_cast<std::uint8_t>((record.flags_ & ~kOnHeap) | kCold);
+    copy->flags_ = static_cast<std::uint8_t>((record.flags_ & ~kPlace) | kCold);
     const auto word = static_cast<std::uint32_t>(packed_bytes);
     std::memcpy(room + kHead, &word, sizeof word);
     copy->write_link_check();
     unsigned char* out = room + kLink + kCheck;
     std::memcpy(out, packed, packed_bytes);
-    const std::uint32_t value = copy->check(out, packed_bytes);
+    const std::uint32_t value = copy->packed_check(packed_bytes);
     std::memcpy(out + packed_bytes, &value, kCheck);
     return copy;
 }
@@ -127,7 +138,7 @@ Record::Fields Record::fields() const {
     require_whole();
     if (cold()) {
         const std::size_t bytes = read_word(begin() + kHead);
-        require(check(packed(), bytes) == read_word(packed() + bytes), kBrokenDisk);
+        require(packed_check(bytes) == read_word(packed() + bytes), kBrokenDisk);
     }
     Fields f;
     unpack(f);

@@ -45,18 +45,20 @@ class Record {
     // `cold` is where it was copied to, if it was.
     static void destroy(ColdArena& cold, Record* record);
 
-    // It is cold. Ends the process if its way on is not what it was.
+    // It is cold. Ends the process if it has not the link that was written there.
     Record* prev() const {
-        if (prev_ != nullptr) prev_->require_link();
+        if (prev_ != nullptr) prev_->require_link(mod_);
         return prev_;
     }
     void cut(Record* prev);
     Revision mod() const { return {mod_}; }
     bool tombstone() const { return (flags_ & kTombstone) != 0; }
-    bool cold() const { return (flags_ & kCold) != 0; }
-    // What mod() and tombstone() say may be believed, or the process ends. Of what neither the index nor prev() has given.
+    bool cold() const { return (flags_ & kPlace) == kCold; }
+    // Cold, and with the link that was written there.
+    bool whole_link() const;
+    // What mod() and tombstone() say may be believed, or the process ends. Of what was not just taken from the index or prev().
     void require_whole() const {
-        if ((flags_ & (kOnHeap | kCold)) != kOnHeap) require_link();
+        if ((flags_ & kPlace) != kOnHeap) require_link(mod_);
     }
     std::string_view key() const;
     // Ends the process if the record is cold and not what it was.
@@ -68,16 +70,19 @@ class Record {
   private:
     static constexpr std::uint8_t kTombstone = 1;
     static constexpr std::uint8_t kLeased = 2;
-    static constexpr std::uint8_t kOnHeap = 4;  // or kCold
-    static constexpr std::uint8_t kCold = 8;
+    // Far from each other and from most other bytes: what a disk gave back is not taken for what is on the heap.
+    static constexpr std::uint8_t kPlace = 0xFC;
+    static constexpr std::uint8_t kOnHeap = 0x54;
+    static constexpr std::uint8_t kCold = 0xA8;
 
     Record() = default;
     static constexpr std::size_t kHead = 17;         // prev_, mod_, flags_
     static constexpr std::size_t kLink = kHead + 4;  // with the size
     static constexpr std::size_t kCheck = 4;
-    void require_link() const;
+    void require_link(std::int64_t mod_max) const;
     void write_link_check();
-    std::uint32_t check(const unsigned char* begin, std::size_t bytes) const;
+    std::uint32_t link_check() const;
+    std::uint32_t packed_check(std::size_t bytes) const;
     const unsigned char* unpack(Fields& fields) const;
     const unsigned char* begin() const { return reinterpret_cast<const unsigned char*>(this); }
     const unsigned char* packed() const { return begin() + (cold() ? kLink + kCheck : kHead); }

@@ -96,7 +96,7 @@ class SnapshotReader {
     Error wrong(std::string_view what) const;
 
     std::unique_ptr<Store> store_;
-    std::vector<Store::Change> history_;  // in the order of the keys
+    std::vector<Change> history_;  // in the order of the keys
     std::string error_;
     std::string pending_;
     std::uint32_t ordinal_ = 0;

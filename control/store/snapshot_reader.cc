@@ -17,9 +17,9 @@ std::uint64_t get_little(const char* in, int bytes) {
     return value;
 }
 
-bool earlier(const Store::Change& a, const Store::Change& b) {
-    if (a.mod != b.mod) return a.mod < b.mod;
-    return a.record->fields().sub < b.record->fields().sub;
+bool earlier(const Change& a, const Change& b) {
+    if (a.mod() != b.mod()) return a.mod() < b.mod();
+    return a.record()->fields().sub < b.record()->fields().sub;
 }
 
 }  // namespace
@@ -189,7 +189,7 @@ Result<void> SnapshotReader::place(const Record::Fields& fields, bool same_key) 
     Record* record = Record::make(f, nullptr);
     if (same_key) {
         Record* older = Record::copy_to(store_->cold_, *before);
-        if (!history_.empty() && history_.back().record == before) history_.back().record = older;
+        if (!history_.empty() && history_.back().record() == before) history_.back().moved_to(older);
         Record::destroy(store_->cold_, before);
         record->cut(older);
         index.replace_last(record);
@@ -197,7 +197,7 @@ Result<void> SnapshotReader::place(const Record::Fields& fields, bool same_key) 
         index.append(record);
     }
     store_->bytes_ += record->charge();
-    if (record->mod() >= store_->compacted_) history_.push_back({record->mod(), record});
+    if (record->mod() >= store_->compacted_) history_.emplace_back(record);
     ++store_->records_;
     return {};
 }
@@ -209,12 +209,12 @@ Result<void> SnapshotReader::read_end(std::string_view items) {
         return wrong("its end does not match what came before it");
     if (!bug(Bug::kRestoredHistoryByKey)) std::sort(history_.begin(), history_.end(), earlier);
     for (std::size_t i = 0; i < history_.size() && !bug(Bug::kRestoredHistoryByKey); ++i) {
-        const bool goes_on = i > 0 && history_[i - 1].mod == history_[i].mod;
-        const std::uint32_t expected = goes_on ? history_[i - 1].record->fields().sub + 1 : 0;
-        if (history_[i].record->fields().sub != expected)
+        const bool goes_on = i > 0 && history_[i - 1].mod() == history_[i].mod();
+        const std::uint32_t expected = goes_on ? history_[i - 1].record()->fields().sub + 1 : 0;
+        if (history_[i].record()->fields().sub != expected)
             return wrong("the changes of a revision are not numbered from 0 without a gap");
     }
-    for (const Store::Change& change : history_)
+    for (const Change& change : history_)
         store_->history_.push_back(change);
     history_ = {};
     for (auto at = store_->index_.begin(); at.valid() && !bug(Bug::kSnapshotLosesLeaseKeys); at.next())

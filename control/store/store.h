@@ -39,6 +39,7 @@
 
 #include "base/cold_arena.h"
 #include "base/cold_queue.h"
+#include "control/store/change.h"
 #include "control/store/key_index.h"
 #include "control/store/leases.h"
 #include "control/store/record.h"
@@ -56,14 +57,6 @@ class Transaction;
 class Store {
   public:
     static constexpr std::size_t kCollectedAtOnce = 10'000;
-
-    // A change, in the order of all.
-    struct Change {
-        Revision mod;  // the record's
-        Record* record;
-        // Ends the process if the two do not belong together: they come from cold memory, as record.h says.
-        void require_whole() const;
-    };
 
     explicit Store(std::shared_ptr<ColdMemory> memory = heap_memory())
         : cold_(memory), history_(std::move(memory)) {}
@@ -116,6 +109,11 @@ class Store {
 
     // The changes of all revisions from max(compacted(), 1) on, in order; before them those that are not collected yet.
     const ColdQueue<Change>& history() const { return history_; }
+    // One of them, looked at: what is read of the history is read by this.
+    const Change& change(std::size_t i) const {
+        history_[i].require_whole();
+        return history_[i];
+    }
     // Where in it the first change of `from` or later stands.
     std::size_t history_position(Revision from) const;
 

@@ -10,37 +10,34 @@
 
 namespace outrider::store {
 
-void Store::Change::require_whole() const {
-    if (record != nullptr) record->require_whole();
-    require(record != nullptr && record->mod() == mod,
-            "a change is read as it was written; is the disk of the data directory broken?");
-}
-
 std::size_t Store::history_position(Revision from) const {
-    return history_.partition_point([from](const Change& change) { return change.mod < from; });
+    return history_.partition_point([from](const Change& change) { return change.mod() < from; });
 }
 
 // nullptr: it is older than the history.
-Store::Change* Store::find_change(const Record* record) {
+Change* Store::find_change(const Record* record) {
     const Revision mod = record->mod();
     for (std::size_t i = 0; bug(Bug::kRestoredHistoryByKey) && i < history_.size(); ++i) {
-        if (history_[i].record == record) return &history_[i];
+        if (history_[i].record() == record) return &history_[i];
     }
-    if (history_.empty() || mod < history_.front().mod) return nullptr;
+    if (history_.empty()) return nullptr;
+    history_.front().require_same();  // whatever its record is by now
+    if (mod < history_.front().mod()) return nullptr;
     std::size_t at = history_position(mod);
     require(at < history_.size(), "a record as late as the history is in it");
     // The changes of one revision are numbered without a gap; of the first, some may have been collected.
     const std::uint32_t sub = record->fields().sub;
-    const std::uint32_t first = history_[at].record->fields().sub;
-    if (sub < first) return nullptr;
+    const std::uint32_t first = change(at).record()->fields().sub;
+    if (sub < first && at == 0) return nullptr;
     at += sub - first;
-    require(at < history_.size() && history_[at].record == record, "a record of the history is in its place");
+    require(at < history_.size() && history_[at].record() == record,
+            "a record of the history is in its place; is the disk of the data directory broken?");
     return &history_[at];
 }
 
 Record* Store::settle(Record* record) {
     Record* copy = Record::copy_to(cold_, *record);
-    if (Change* change = find_change(record); change != nullptr) change->record = copy;
+    if (Change* change = find_change(record); change != nullptr) change->moved_to(copy);
     // Of the same command: its events are in the order of their numbers.
     if (record->mod() > revision_) events_[record->fields().sub] = copy;
     if (!tombstones_.empty() && tombstones_.erase(record) > 0) tombstones_.insert(copy);
@@ -82,23 +79,21 @@ void Store::drop_tombstone(Record* record) {
 void Store::collect(std::size_t records) {
     if (!collecting() || held()) return;
     cool();
-    for (; !history_.empty() && history_.front().mod < compacted_; --records) {
+    for (; !history_.empty() && change(0).mod() < compacted_; --records) {
         if (records == 0) return;
-        history_.front().require_whole();
-        Record* record = history_.front().record;
+        Record* record = change(0).record();
         history_.pop_front();
         drop_below(record);
         if (record->tombstone()) tombstones_.insert(record);
     }
     const Revision last = bug(Bug::kCompactionDropsVisible) ? compacted_ + 1 : compacted_;
-    for (; boundary_ < history_.size() && history_[boundary_].mod <= last; --records) {
+    for (; boundary_ < history_.size() && change(boundary_).mod() <= last; --records) {
         if (records == 0) return;
-        history_[boundary_].require_whole();
-        Record* record = history_[boundary_++].record;
+        Record* record = change(boundary_++).record();
         if (record->prev() != nullptr && record->prev()->mod() != compacted_) drop_below(record);
     }
     if (bug(Bug::kCompactionTakesBoundary)) {
-        while (!history_.empty() && history_.front().mod == compacted_)
+        while (!history_.empty() && change(0).mod() == compacted_)
             history_.pop_front();
     }
     // Sorted by nothing: the order of dropping shows nowhere.
@@ -144,6 +139,7 @@ void HashWalk::add(const Record& record) {
 }
 
 bool HashWalk::next(std::size_t records) {
+    if (rest_ != nullptr) rest_->require_whole();  // it may have been cooled since
     auto at = store_.index_.lower_bound(next_key_);
     for (; records > 0 && (rest_ != nullptr || at.valid()); --records) {
         if (rest_ == nullptr) {

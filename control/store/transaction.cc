@@ -124,7 +124,7 @@ void Transaction::write(KeyIndex::Cursor at, Record* before, Record::Fields fiel
         at.replace(record);
     else
         store_.index_.insert(at, record);
-    store_.history_.push_back({record->mod(), record});
+    store_.history_.push_back(Change(record));
     store_.events_.push_back(record);
     store_.leases_.replaced(before, record);
     if (before != nullptr) record->cut(store_.settle(before));

@@ -70,7 +70,7 @@ void WatchHub::notice(const Record& record, const Ids& ids) {
 
 void WatchHub::applied(std::span<const Record* const> events) {
     for (const Record* record : events) {
-        key_.assign(record->key());
+        key_.assign(record->fields().key);
         if (const auto group = by_key_.find(key_); group != by_key_.end()) notice(*record, group->second);
         for (const auto& [range, ids] : by_range_) {
             if (key_ < range.first) break;  // they are in the order of their beginnings
@@ -131,19 +131,18 @@ WatchBatch WatchHub::poll(const Store& store, WatchId id) {
 WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watcher) {
     WatchBatch batch;
     batch.revision = store.revision();
-    const auto& history = store.history();
+    const std::size_t size = store.history().size();
     std::size_t i = store.history_position(watcher.next);
-    if (i > 0) history[i - 1].require_whole();  // or it may have misled the search
-    while (i < history.size() && history[i].mod == watcher.next &&
-           history[i].record->fields().sub < watcher.next_sub && !bug(Bug::kWatchForgetsFragment))
+    if (i > 0) store.change(i - 1);  // or it may have misled the search
+    while (i < size && store.change(i).mod() == watcher.next &&
+           store.change(i).record()->fields().sub < watcher.next_sub && !bug(Bug::kWatchForgetsFragment))
         ++i;
 
     std::size_t bytes = 0;
     std::size_t scanned = 0;
     Revision last;  // of the last event taken
-    for (; i < history.size(); ++i) {
-        history[i].require_whole();
-        const Record* record = history[i].record;
+    for (; i < size; ++i) {
+        const Record* record = store.change(i).record();
         const Record::Fields f = record->fields();
         const bool wanted = watcher.request.range.contains(f.key) && wants(watcher, *record);
         const bool same_revision = !batch.events.empty() && record->mod() == last;
@@ -159,13 +158,13 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
         last = record->mod();
     }
     if (!batch.events.empty()) batch.kind = WatchBatch::Kind::kEvents;
-    if (i == history.size()) {
+    if (i == size) {
         watcher.synced = true;
         watcher.next = store.revision() + (bug(Bug::kWatchRepeatsRevision) ? 0 : 1);
         watcher.next_sub = 0;
     } else {
-        watcher.next = history[i].mod;
-        watcher.next_sub = history[i].record->fields().sub;
+        watcher.next = store.change(i).mod();
+        watcher.next_sub = store.change(i).record()->fields().sub;
         batch.fragment = !batch.events.empty() && watcher.next == last;
         wake(id, watcher);
     }

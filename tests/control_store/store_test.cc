@@ -562,17 +562,44 @@ TEST(Store, EveryByteOfHistoryIsCheckedBeforeItIsUsed) {
     const std::span<char> records = memory->blocks[1];
     const std::string before(records.data(), 80);
     EXPECT_NE(before.find("two"), std::string::npos);
-    for (std::size_t i = 0; i < 80; ++i) {
-        const char bit = static_cast<char>(1 << i % 8);
-        records[i] = static_cast<char>(records[i] ^ bit);
-        EXPECT_DEATH(first_two(), "is the disk of the data directory broken") << i;
-        records[i] = static_cast<char>(records[i] ^ bit);
+    const auto flipped = [&](std::size_t i, int bits) {
+        records[i] = static_cast<char>(records[i] ^ bits);
+        EXPECT_DEATH(first_two(), "is the disk of the data directory broken") << i << " ^ " << bits;
+        records[i] = static_cast<char>(records[i] ^ bits);
+    };
+    for (std::size_t i = 0; i < 80; ++i)
+        flipped(i, 1 << i % 8);
+    for (int bit = 1; bit < 256; bit *= 2) {
+        flipped(16, bit);  // the flags, with where it is
+        flipped(56, bit);
     }
+    flipped(56, 0x54 ^ 0xA8);  // "on the heap"
     // A whole record in another one's place.
     std::swap_ranges(records.begin(), records.begin() + 40, records.begin() + 40);
     EXPECT_DEATH(first_two(), "is the disk of the data directory broken");
     std::swap_ranges(records.begin(), records.begin() + 40, records.begin() + 40);
     EXPECT_EQ(first_two(), "twoone");
+}
+
+TEST(Store, EveryChangeIsCheckedBeforeItIsUsed) {
+    const auto memory = std::make_shared<Shown>();
+    Driver apply;
+    apply.store = std::make_unique<Store>(memory);
+    for (const char* value : {"one", "two", "now"})
+        apply(put("key", value));
+    const std::span<char> changes = memory->blocks[0];
+    for (std::size_t i = 0; i < 2 * sizeof(Change); ++i) {
+        if (i % sizeof(Change) > 16 && i % sizeof(Change) < 20) continue;  // padding
+        changes[i] = static_cast<char>(changes[i] ^ 1 << i % 7);
+        // Collected; and searched for the change that is to move.
+        EXPECT_DEATH(apply(CompactRequest{{4}}), "is the disk of the data directory broken") << i;
+        if (i < sizeof(Change)) {
+            EXPECT_DEATH(apply(put("key", "more")), "is the disk of the data directory broken") << i;
+        }
+        changes[i] = static_cast<char>(changes[i] ^ 1 << i % 7);
+    }
+    apply(CompactRequest{{4}});
+    EXPECT_EQ(apply.store->range(get("key"), {}).response.kvs[0].value, "now");
 }
 
 }  // namespace

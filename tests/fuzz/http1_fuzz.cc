@@ -39,6 +39,7 @@ ParserLimits limits() {
     out.fields_max = 16;
     out.target_bytes_max = 256;
     out.body_bytes_max = 2048;
+    out.framing_grace = 64;
     return out;
 }
 

@@ -295,6 +295,12 @@ TEST(Http1Request, ChunkFramingFloodsAreCut) {
     const std::string extension = request_with("Transfer-Encoding: chunked\r\n",
                                                "1;" + std::string(8 << 20, 'e') + "\r\nx\r\n0\r\n\r\n");
     EXPECT_EQ(whole(extension).kind, "400");
+    // What comes behind does not make it good, in one read or in two.
+    const std::string late =
+        request_with("Transfer-Encoding: chunked\r\n", "5000;" + std::string(66 << 10, 'e') + "\r\n" +
+                                                           std::string(0x5000, 'x') + "\r\n0\r\n\r\n");
+    EXPECT_EQ(whole(late).kind, "400");
+    EXPECT_EQ(run(late, {}, {std::size_t{66} << 10}).kind, "400");
 }
 
 TEST(Http1Request, ConnectionNamesFieldsButNotFraming) {

@@ -1,0 +1,39 @@
+#include "control/store/change.h"
+
+#include <cstring>
+
+#include <xxhash.h>
+
+#include "base/check.h"
+
+namespace outrider::store {
+namespace {
+constexpr const char* kBrokenDisk =
+    "the history is read as it was written; is the disk of the data directory broken?";
+}
+
+void Change::moved_to(Record* record) {
+    mod_ = record->mod();
+    record_ = record;
+    cold_ = record->cold();
+    check_ = check();
+}
+
+void Change::require_same() const {
+    require(check_ == check(), kBrokenDisk);
+}
+
+void Change::require_whole() const {
+    require_same();
+    require((!cold_ || record_->whole_link()) && record_->mod() == mod_, kBrokenDisk);
+}
+
+std::uint32_t Change::check() const {
+    unsigned char bytes[sizeof mod_.value + sizeof record_ + 1];
+    std::memcpy(bytes, &mod_.value, sizeof mod_.value);
+    std::memcpy(bytes + sizeof mod_.value, &record_, sizeof record_);
+    bytes[sizeof bytes - 1] = cold_ ? 1 : 0;
+    return static_cast<std::uint32_t>(XXH3_64bits(bytes, sizeof bytes));
+}
+
+}  // namespace outrider::store
