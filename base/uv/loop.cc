@@ -31,6 +31,11 @@ std::string error_text(int uv_error) {
     return uv_strerror_r(uv_error, buffer, sizeof buffer);
 }
 
+std::string end_text(int uv_error) {
+    if (uv_error == 0 || uv_error == UV_EPIPE || uv_error == UV_ECONNRESET) return "it closed the connection";
+    return error_text(uv_error);
+}
+
 Loop::Loop() : timers_(read_clock()), read_buffer_(std::make_unique_for_overwrite<char[]>(kReadBuffer)) {
     batch_.text = std::make_unique_for_overwrite<char[]>(kBatchText);
     require(uv_loop_init(&loop_) == 0, "an event loop can be made");

@@ -194,5 +194,8 @@ class Loop {
 
 // An operating-system error number as a short text ("connection refused").
 std::string error_text(int uv_error);
+// How a connection's end reads for `it`, the peer; 0 = its end was read. Met by a write, or with bytes left unread, the same end
+// has another number: which one depends on who was quicker, and is no news.
+std::string end_text(int uv_error);
 
 }  // namespace outrider::uv

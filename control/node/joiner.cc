@@ -72,8 +72,8 @@ class Question final : public uv::TcpStream {
                 end(frame.join_tell());
         }
     }
-    void on_eof() override { end(Error{"it closed the connection"}); }
-    void on_error(int error) override { end(Error{uv::error_text(error)}); }
+    void on_eof() override { end(Error{uv::end_text(0)}); }
+    void on_error(int error) override { end(Error{uv::end_text(error)}); }
     void on_closed() override {
         done_(*result_);
         delete this;

@@ -152,8 +152,8 @@ class Peers::Channel final : public uv::TcpStream {
         if (!frame.has_ping()) owner_.handler_.on_frame(peer_, frame);
         return !closing();
     }
-    void on_eof() override { end("it closed the connection"); }
-    void on_error(int error) override { end(uv::error_text(error)); }
+    void on_eof() override { end(uv::end_text(0)); }
+    void on_error(int error) override { end(uv::end_text(error)); }
     void on_closed() override {
         owner_.gone(*this);
         delete this;
