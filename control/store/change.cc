@@ -15,7 +15,7 @@ constexpr const char* kBrokenDisk =
 void Change::moved_to(Record* record) {
     mod_ = record->mod();
     record_ = record;
-    cold_ = record->cold();
+    cold_ = record->cold() ? 1 : 0;
     check_ = check();
 }
 
@@ -25,14 +25,14 @@ void Change::require_same() const {
 
 void Change::require_whole() const {
     require_same();
-    require((!cold_ || record_->whole_link()) && record_->mod() == mod_, kBrokenDisk);
+    require((cold_ == 0 || record_->whole_link()) && record_->mod() == mod_, kBrokenDisk);
 }
 
 std::uint32_t Change::check() const {
-    unsigned char bytes[sizeof mod_.value + sizeof record_ + 1];
+    unsigned char bytes[sizeof mod_.value + sizeof record_ + sizeof cold_];
     std::memcpy(bytes, &mod_.value, sizeof mod_.value);
     std::memcpy(bytes + sizeof mod_.value, &record_, sizeof record_);
-    bytes[sizeof bytes - 1] = cold_ ? 1 : 0;
+    std::memcpy(bytes + sizeof mod_.value + sizeof record_, &cold_, sizeof cold_);
     return static_cast<std::uint32_t>(XXH3_64bits(bytes, sizeof bytes));
 }
 

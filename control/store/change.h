@@ -28,7 +28,7 @@ class Change {
 
     Revision mod_;
     Record* record_ = nullptr;
-    bool cold_ = false;
+    std::uint32_t cold_ = 0;  // 1: the record is
     std::uint32_t check_ = 0;
 };
 
