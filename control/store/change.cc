@@ -7,10 +7,6 @@
 #include "base/check.h"
 
 namespace outrider::store {
-namespace {
-constexpr const char* kBrokenDisk =
-    "the history is read as it was written; is the disk of the data directory broken?";
-}
 
 void Change::moved_to(Record* record) {
     mod_ = record->mod();

@@ -15,9 +15,6 @@ namespace {
 // Beside key and value: about what a record takes in memory and in the index.
 constexpr std::uint64_t kRecordCharge = 64;
 
-constexpr const char* kBrokenDisk =
-    "history is read as it was written; is the disk of the data directory broken?";
-
 std::uint32_t read_word(const unsigned char* at) {
     std::uint32_t value = 0;
     std::memcpy(&value, at, sizeof value);

@@ -10,10 +10,9 @@
 // only an earlier record of the same place, of a write that the disk has lost, is not noticed.
 //
 // In memory: prev (8 bytes), mod revision (8), flags (1); if cold the size of what is packed (4) and the check of all that (4);
-// then packed: key length, key, number
-// in its transaction, and for a value: mod - create revision, version, value length, value, lease (8, if any); and if cold
-// the check of what is packed (4). Lengths and small numbers are LEB128 varints. A key of 20 bytes with a value of 100 takes 142
-// bytes, where a struct of two strings takes 216 in three allocations.
+// then packed: key length, key, number in its transaction, and for a value: mod - create revision, version, value length, value,
+// lease (8, if any); and if cold the check of what is packed (4). Lengths and small numbers are LEB128 varints. A key of 20 bytes
+// with a value of 100 takes 142 bytes, where a struct of two strings takes 216 in three allocations.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +23,10 @@
 #include "control/store/types.h"
 
 namespace outrider::store {
+
+// What does not hold when a process ends for what its disk gave back.
+inline constexpr const char* kBrokenDisk =
+    "history is read as it was written; is the disk of the data directory broken?";
 
 class Record {
   public:

@@ -79,17 +79,22 @@ void Store::drop_tombstone(Record* record) {
 void Store::collect(std::size_t records) {
     if (!collecting() || held()) return;
     cool();
-    for (; !history_.empty() && change(0).mod() < compacted_; --records) {
+    for (; !history_.empty(); --records) {
+        const Change& first = change(0);
+        if (first.mod() >= compacted_) break;
         if (records == 0) return;
-        Record* record = change(0).record();
+        Record* record = first.record();
         history_.pop_front();
         drop_below(record);
         if (record->tombstone()) tombstones_.insert(record);
     }
     const Revision last = bug(Bug::kCompactionDropsVisible) ? compacted_ + 1 : compacted_;
-    for (; boundary_ < history_.size() && change(boundary_).mod() <= last; --records) {
+    for (; boundary_ < history_.size(); --records) {
+        const Change& next = change(boundary_);
+        if (next.mod() > last) break;
         if (records == 0) return;
-        Record* record = change(boundary_++).record();
+        ++boundary_;
+        Record* record = next.record();
         if (record->prev() != nullptr && record->prev()->mod() != compacted_) drop_below(record);
     }
     if (bug(Bug::kCompactionTakesBoundary)) {

@@ -163,8 +163,9 @@ WatchBatch WatchHub::read_history(const Store& store, WatchId id, Watcher& watch
         watcher.next = store.revision() + (bug(Bug::kWatchRepeatsRevision) ? 0 : 1);
         watcher.next_sub = 0;
     } else {
-        watcher.next = store.change(i).mod();
-        watcher.next_sub = store.change(i).record()->fields().sub;
+        const Change& change = store.change(i);
+        watcher.next = change.mod();
+        watcher.next_sub = change.record()->fields().sub;
         batch.fragment = !batch.events.empty() && watcher.next == last;
         wake(id, watcher);
     }
